@@ -1,0 +1,143 @@
+/* Mini-batch SGD for (z - y)^2 / 2, z = bias + x . row, rows decoded inside the cache (design: unbiased gradients).
+ * Gradient of a batch: mean of e * m(t), plus (strength - c D) x (diagonal), or plus c(t) x (collapsed); double-sampling
+ * takes the dot product on one drawn sample and the gradient on another (ZipML, section 2.2).
+ * A batch is cut into PARTS slices whatever the threads are, and their sums are added in order: same floats for any count.
+ * A tile of up to 16 decoded rows serves dot product and gradient from L1/L2; packed rows are read from memory once. */
+#include "minibatch.h"
+#include "philox.h"
+#include "threads.h"
+
+#include <math.h>
+
+#define PARTS 8
+#define TILE_ROWS 16
+#define TILE_FLOATS 65536
+
+typedef struct {
+    const size_t *order; /* rows of this part, or NULL: first, first + 1, ... */
+    size_t first, count, tile_rows;
+    float *tile, *residual, *gradient, *extra; /* gradient NULL: only predictions, into residual */
+} sgd_part_job;
+
+#define BODY "minibatch_body.h"
+#include "each_level.h"
+
+typedef void (*part_fn)(const sgd_rows *, const float *, float, const sgd_part_job *);
+static const part_fn PART[LEVEL_COUNT] = FOR_LEVEL(sgd_part);
+
+static size_t tile_rows(size_t padded)
+{
+    const size_t rows = TILE_FLOATS / padded;
+    return rows < 1 ? 1 : rows > TILE_ROWS ? TILE_ROWS : rows;
+}
+
+/* Room of one part: two tiles (double-sampling), gradient, extra. */
+static size_t part_room(size_t padded) { return (2 * tile_rows(padded) + 2) * padded; }
+
+size_t sgd_room(size_t features, size_t batch) { return PARTS * part_room(code_blocks(features) * BLOCK) + batch; }
+
+static void run_parts(const sgd_rows *rows, const float *weights, float bias, const size_t *order, size_t first, size_t count, int learn,
+                      float *out, float *room, int level, int threads)
+{
+    const size_t padded = code_blocks(rows->shape.features) * BLOCK, each = (count + PARTS - 1) / PARTS;
+    threads = threads_for(threads, count * padded, PARTS);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (size_t p = 0; p < PARTS; p++) {
+        float *own = room + p * part_room(padded);
+        const size_t from = p * each < count ? p * each : count, to = from + each < count ? from + each : count;
+        sgd_part_job part = {
+            .order = order ? order + from : NULL, .first = first + from, .count = to - from, .tile_rows = tile_rows(padded),
+            .gradient = learn ? own : NULL, .extra = own + padded, .tile = own + 2 * padded, .residual = out + from,
+        };
+        memset(own, 0, (learn ? 2 : 0) * padded * sizeof *own);
+        PART[level](rows, weights, bias, &part);
+    }
+}
+
+void quantize_vector(const float *v, size_t n, int levels, float scale, uint64_t seed, uint64_t number, float *out)
+{
+    const philox_keys keys = philox_schedule(seed);
+    for (size_t f = 0; f < n; f++) {
+        uint32_t c[4] = {(uint32_t)(16 * (f / BLOCK) + f % 16), (uint32_t)number, (uint32_t)(number >> 32), (uint32_t)PURPOSE_MODEL << 16};
+        philox_one(c, &keys);
+        const float chance = (float)(c[f % BLOCK / 16] >> 8) * 0x1p-24f, at = scale > 0 ? fabsf(v[f]) / scale * (float)levels : 0;
+        const float below = floorf(at), code = below + (chance < at - below ? 1.0f : 0.0f);
+        out[f] = copysignf(code * (scale / (float)levels), v[f]);
+    }
+}
+
+static float largest(const float *v, size_t n)
+{
+    float most = 0;
+    for (size_t f = 0; f < n; f++)
+        most = fabsf(v[f]) > most ? fabsf(v[f]) : most;
+    return most;
+}
+
+/* weights -= step * gradient, with the parts' sums added in order. */
+static void step_model(sgd_model *model, const float *room, size_t count, size_t features, float step, float mean_residual)
+{
+    const size_t padded = code_blocks(features) * BLOCK, pitch = part_room(padded);
+    const float share = 1.0f / (float)count;
+    const float *x = model->rounded;
+    for (size_t f = 0; f < features; f++) {
+        float sum = 0, extra = 0;
+        for (size_t p = 0; p < PARTS; p++) {
+            sum += room[p * pitch + f];
+            extra += room[p * pitch + padded + f];
+        }
+        model->gradient[f] = (sum + extra * x[f]) * share + model->curvature[f] * x[f];
+    }
+    if (model->gradient_levels)
+        quantize_vector(model->gradient, features, model->gradient_levels, largest(model->gradient, features), model->model_seed,
+                        2 * model->step_number + 1, model->gradient);
+    for (size_t f = 0; f < features; f++)
+        model->weights[f] -= step * model->gradient[f];
+    model->bias -= step * mean_residual;
+    if (model->average) {
+        for (size_t f = 0; f < features; f++)
+            model->average[f] += model->weights[f];
+        model->average_bias += model->bias;
+    }
+    model->step_number++;
+}
+
+sgd_result sgd_run(const sgd_rows *rows, sgd_model *model, const size_t *order, size_t count, size_t batch, const float *steps,
+                   float *room, int level, int threads)
+{
+    const size_t features = rows->shape.features, padded = code_blocks(features) * BLOCK;
+    float *residual = room + PARTS * part_room(padded);
+    sgd_result result = {0, 0, 1};
+    for (size_t done = 0, i = 0; done < count && result.finite; done += batch, i++) {
+        const size_t now = count - done < batch ? count - done : batch;
+        if (model->model_levels)
+            quantize_vector(model->weights, features, model->model_levels, largest(model->weights, features), model->model_seed,
+                            2 * model->step_number, model->rounded);
+        else
+            memcpy(model->rounded, model->weights, padded * sizeof(float));
+        run_parts(rows, model->rounded, model->bias, order + done, 0, now, 1, residual, room, level, threads);
+        double square = 0, sum = 0, noise = 0;
+        for (size_t r = 0; r < now; r++) {
+            square += (double)residual[r] * (double)residual[r];
+            sum += residual[r];
+        }
+        if (model->noise)
+            for (size_t f = 0; f < features; f++)
+                noise += (double)model->noise[f] * (double)model->rounded[f] * (double)model->rounded[f];
+        result.loss += square / 2;
+        result.noise += noise / 2 * (double)now;
+        result.finite = isfinite(square);
+        step_model(model, room, now, features, steps[i], (float)(sum / (double)now));
+    }
+    return result;
+}
+
+void sgd_predict(const sgd_rows *rows, const float *weights, float bias, const size_t *order, size_t count, float *out, float *room,
+                 int level, int threads)
+{
+    const size_t slice = 4096;
+    for (size_t done = 0; done < count; done += slice) {
+        const size_t now = count - done < slice ? count - done : slice;
+        run_parts(rows, weights, bias, order ? order + done : NULL, done, now, 0, out + done, room, level, threads);
+    }
+}

@@ -1,0 +1,64 @@
+"""Extensions and the folder -> package mapping; everything else is in pyproject.toml."""
+
+import os
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+PACKAGE_DIR = {"zipml_codec": "zipml_codec", "zipml_codec.kernels": "kernels", "zipml_codec.formats": "formats"}
+SOURCES = {
+    "simd": [],
+    "philox": [],
+    "codes": ["encode.c", "decode.c"],
+    "columns": ["scan.c", "levels.c"],
+    "sgd": ["minibatch.c"],
+}
+HEADERS = sorted(str(path) for path in Path("kernels").glob("*.h"))
+
+
+def flags() -> tuple[list[str], list[str]]:
+    """Compiler and linker flags. No -ffast-math and no contraction: every vector level gives the same bits."""
+    if sys.platform == "win32":
+        return ["/O2", "/fp:precise", "/openmp"], []
+    compile_flags = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra"]
+    link_flags = []
+    if sys.platform != "darwin":  # Apple's clang has no OpenMP: one thread there
+        compile_flags += ["-fopenmp"]
+        link_flags += ["-fopenmp"]
+    if os.environ.get("ZIPML_SANITIZE") == "1":
+        sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"]
+        compile_flags += sanitize
+        link_flags += sanitize
+    return compile_flags, link_flags
+
+
+COMPILE, LINK = flags()
+EXTENSIONS = [
+    Extension(
+        f"zipml_codec.kernels.{name}",
+        [f"kernels/{name}.pyx", *(f"kernels/{source}" for source in sources)],
+        include_dirs=["kernels"],
+        depends=HEADERS,
+        extra_compile_args=COMPILE,
+        extra_link_args=LINK,
+    )
+    for name, sources in SOURCES.items()
+]
+
+setup(
+    packages=list(PACKAGE_DIR),
+    package_dir=PACKAGE_DIR,
+    include_package_data=False,
+    package_data={
+        "zipml_codec": ["py.typed"],
+        "zipml_codec.kernels": ["*.pyi"],
+        "zipml_codec.formats": ["FORMAT.md"],
+    },
+    ext_modules=cythonize(
+        EXTENSIONS,
+        build_dir="build/cython",
+        compiler_directives={"language_level": "3", "boundscheck": False, "wraparound": False},
+    ),
+)

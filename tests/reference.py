@@ -1,0 +1,324 @@
+"""Every kernel again, in plain NumPy, from formats/FORMAT.md alone: what the compiled code is held against.
+
+"Section" means a section of FORMAT.md. One operation on float32 arrays is one rounding: NumPy never fuses two.
+"""
+
+from fractions import Fraction
+from itertools import combinations
+
+import numpy as np
+
+ENCODE, DRAW, ORDER, SPLIT, SAMPLE, MODEL = range(6)  # purposes of random words, section 2
+
+
+# ---- Randomness: section 2 ----
+
+
+def philox4x32(counter, key):
+    """Philox4x32-10 (section 2): counter (..., 4) uint32 and key (2,) uint32 -> (..., 4) uint32."""
+    c0, c1, c2, c3 = np.moveaxis(np.asarray(counter, np.uint64), -1, 0)
+    k0, k1 = (int(word) for word in key)
+    low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    for _ in range(10):
+        a, b = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
+        c0, c1, c2, c3 = (b >> half) ^ c1 ^ np.uint64(k0), b & low, (a >> half) ^ c3 ^ np.uint64(k1), a & low
+        k0, k1 = (k0 + 0x9E3779B9) % 2**32, (k1 + 0xBB67AE85) % 2**32
+    return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
+
+
+def row_numbers(rows, row_offset=0):
+    """Global row numbers row_offset .. row_offset + rows - 1 as uint64 (section 2)."""
+    return np.uint64(row_offset) + np.arange(rows, dtype=np.uint64)
+
+
+def words(seed, rows, features, purpose, count):
+    """Random words 0..count-1 of every (row, feature) (section 2): uint32 (rows, features, count)."""
+    rows, f = np.asarray(rows, np.uint64), np.arange(features)
+    c0, output = 16 * (f // 64) + f % 16, f % 64 // 16
+    counter = np.empty((len(rows), c0.max(initial=-1) + 1, count, 4), np.uint32)
+    counter[..., 0] = np.arange(counter.shape[1])[:, None]
+    counter[..., 1] = (rows & np.uint64(0xFFFFFFFF))[:, None, None]
+    counter[..., 2] = (rows >> np.uint64(32))[:, None, None]
+    counter[..., 3] = purpose * 2**16 + np.arange(count)
+    out = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32))
+    return out.transpose(1, 3, 0, 2)[c0, output].swapaxes(0, 1)
+
+
+# ---- Codes: section 1 ----
+
+
+def intervals(bits, samples):
+    """Number of intervals s (section 1)."""
+    return (2**bits - 1) // samples
+
+
+def random_bits(bits, samples):
+    """Random bits a sample, R (section 1)."""
+    return 16 if bits <= 4 and samples >= 2 else 24
+
+
+def ups(p, bits, samples, seed, rows, rounding):
+    """How many of the k samples go up, for positions p (rows, n) float32 in 0..1 (section 1)."""
+    if rounding == "nearest":
+        return (p >= np.float32(0.5)).astype(np.int64)
+    R, features = random_bits(bits, samples), p.shape[1]
+    if R == 24:
+        u = words(seed, rows, features, ENCODE, samples) >> 8
+    else:
+        w = words(seed, rows, features, ENCODE, (samples + 1) // 2)
+        u = np.stack([w & 0xFFFF, w >> 16], axis=-1).reshape(*p.shape, 2 * w.shape[2])[..., :samples]
+    T = np.trunc(p * np.float32(2**R)).astype(np.uint32)
+    return (u < T[..., None]).sum(axis=-1)
+
+
+def encode_uniform(X, low, high, bits, samples, seed=0, row_offset=0, rounding="stochastic"):
+    """Codes t = k*i + up of X (rows, n) on uniform levels low..high (n,), all float32: uint8 (rows, n) (section 1)."""
+    X, low, s = np.asarray(X, np.float32), np.asarray(low, np.float32), intervals(bits, samples)
+    width = np.asarray(high, np.float64) - low.astype(np.float64)
+    inv = np.divide(s, width, out=np.zeros_like(width), where=width > 0).astype(np.float32)
+    inv = np.where((np.asarray(high, np.float32) - low) * inv < s, np.nextafter(inv, np.float32(np.inf)), inv)
+    inv[width == 0] = 0
+    v = (X - low) * inv
+    i = np.minimum(np.trunc(v), np.float32(s - 1))
+    p = np.minimum(v - i, np.float32(1))
+    up = ups(p, bits, samples, seed, row_numbers(len(X), row_offset), rounding)
+    return (samples * i.astype(np.int64) + up).astype(np.uint8)
+
+
+def encode_table(X, levels, bits, samples, seed=0, row_offset=0, rounding="stochastic"):
+    """Codes t = k*i + up of X (rows, n) float32 on table levels (n, s+1) float32: uint8 (rows, n) (section 1)."""
+    X, levels, s = np.asarray(X, np.float32), np.asarray(levels, np.float32), intervals(bits, samples)
+    i = (levels[:, 1:s] <= X[:, :, None]).sum(axis=-1)
+    feature = np.arange(X.shape[1])
+    width = np.diff(levels.astype(np.float64), axis=1)
+    inv = np.divide(1, width, out=np.zeros_like(width), where=width > 0).astype(np.float32)
+    inv = np.where((np.diff(levels, axis=1) * inv < 1) & (width > 0), np.nextafter(inv, np.float32(np.inf)), inv)
+    p = np.minimum((X - levels[feature, i]) * inv[feature, i], np.float32(1))
+    up = ups(p, bits, samples, seed, row_numbers(len(X), row_offset), rounding)
+    return (samples * i + up).astype(np.uint8)
+
+
+def decode_uniform(codes, low, high, bits, samples):
+    """Mean of the samples, lo + t * step, of codes (rows, n) on uniform levels: float32 (section 1)."""
+    low, high, top = np.asarray(low, np.float32), np.asarray(high, np.float32), intervals(bits, samples) * samples
+    step = ((high.astype(np.float64) - low.astype(np.float64)) / top).astype(np.float32)
+    return np.where(codes == top, high, low + codes.astype(np.float32) * step)
+
+
+def decode_table(codes, levels, bits, samples):
+    """Mean of the samples, L[i] + up/k * (L[i+1] - L[i]), of codes (rows, n) on table levels: float32 (section 1)."""
+    levels, s, feature = np.asarray(levels, np.float64), intervals(bits, samples), np.arange(codes.shape[1])
+    i, up = np.divmod(np.asarray(codes, np.int64), samples)
+    below, above = levels[feature, i], levels[feature, np.minimum(i + 1, s)]
+    return (below + up / np.float64(samples) * (above - below)).astype(np.float32)
+
+
+def uniform_levels(low, high, bits, samples):
+    """Levels L[i] = m(k*i) of uniform features: float32 (n, s+1) (section 1)."""
+    t = samples * np.arange(intervals(bits, samples) + 1)
+    return decode_uniform(np.repeat(t[:, None], len(low), axis=1), low, high, bits, samples).T
+
+
+def draw_ups(codes, samples, seed, rows):
+    """Which of the k samples of codes (rows, n) are at the upper level: bool (k, rows, n) (section 2, draw)."""
+    w = words(seed, rows, codes.shape[1], DRAW, samples).astype(np.uint64)
+    left, drawn = (codes % samples).astype(np.int64), []
+    for j in range(samples):
+        x = (w[..., j] * np.uint64(samples - j)) >> np.uint64(32)
+        drawn.append(x.astype(np.int64) < left)
+        left = left - drawn[-1]
+    return np.array(drawn)
+
+
+def draw_table(codes, levels, bits, samples, seed=0, row_offset=0):
+    """The k separate samples of codes (rows, n) on table levels: float32 (k, rows, n) (section 2, draw)."""
+    up = draw_ups(codes, samples, seed, row_numbers(len(codes), row_offset))
+    return np.asarray(levels, np.float32)[np.arange(codes.shape[1]), codes // samples + up]
+
+
+def draw_uniform(codes, low, high, bits, samples, seed=0, row_offset=0):
+    """The k separate samples of codes (rows, n) on uniform levels: float32 (k, rows, n) (section 2, draw)."""
+    return draw_table(codes, uniform_levels(low, high, bits, samples), bits, samples, seed, row_offset)
+
+
+# ---- Rows in bytes: section 3 ----
+
+
+def stride(features, bits):
+    """Bytes from one row to the next (section 3)."""
+    size = -(-features * bits // 8)
+    line = 64 * -(-size // 64)
+    return line if 8 * (line - size) <= line else size
+
+
+row_stride = stride  # for pack, whose parameter hides the function
+
+
+def pack(codes, bits, stride=None):
+    """Codes (rows, n) uint8 -> bytes (rows, stride), lowest bits first (section 3)."""
+    rows, features = codes.shape
+    stream = np.unpackbits(codes[..., None], axis=-1, bitorder="little")[..., :bits].reshape(rows, features * bits)
+    used = np.packbits(stream, axis=-1, bitorder="little")
+    out = np.zeros((rows, row_stride(features, bits) if stride is None else stride), np.uint8)
+    out[:, : used.shape[1]] = used
+    return out
+
+
+def unpack(packed, features, bits):
+    """Bytes (rows, stride) -> codes (rows, features) uint8 (section 3)."""
+    stream = np.unpackbits(packed, axis=-1, bitorder="little")[:, : features * bits]
+    return np.packbits(stream.reshape(-1, features, bits), axis=-1, bitorder="little")[..., 0]
+
+
+# ---- Levels: choose them to minimise sum w (u - x)(x - l) ----
+
+
+def interval_cost(x, low, high, weights=None, exact=False):
+    """Sum of w (high - x)(x - low) by direct summation in float64, or in fractions where exact."""
+    if exact:
+        w = [1] * len(x) if weights is None else [Fraction(float(value)) for value in weights]
+        low, high, x = Fraction(float(low)), Fraction(float(high)), [Fraction(float(value)) for value in x]
+        return sum((v * (high - a) * (a - low) for v, a in zip(w, x, strict=True)), Fraction(0))
+    x = np.asarray(x, np.float64)
+    return float(np.sum((1.0 if weights is None else np.asarray(weights, np.float64)) * (high - x) * (x - low)))
+
+
+def levels_cost(x, levels, weights=None, exact=False):
+    """Sum of w (u - x)(x - l) with [l, u] the two of `levels` (ascending float64) that enclose x."""
+    x, levels = np.asarray(x, np.float64), np.unique(np.asarray(levels, np.float64))
+    if x.size and not levels[0] <= x.min() <= x.max() <= levels[-1]:
+        raise ValueError("levels do not enclose every value")
+    weights = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
+    cell = np.minimum(np.searchsorted(levels, x, side="right") - 1, max(len(levels) - 2, 0))
+    return sum(
+        interval_cost(x[cell == i], levels[i], levels[i + 1], weights[cell == i], exact) for i in range(len(levels) - 1)
+    )
+
+
+def distinct(x, weights=None):
+    """Distinct values ascending, and their summed weights: float64."""
+    x, inverse = np.unique(np.asarray(x, np.float64), return_inverse=True)
+    return x, np.bincount(inverse, weights, minlength=len(x)).astype(np.float64)
+
+
+def brute_force_levels(x, intervals):
+    """Best levels (at most intervals + 1, ends included) among the distinct values of x, by trying every subset."""
+    points, _ = distinct(x)
+    inner = min(intervals - 1, max(len(points) - 2, 0))
+    choices = (np.array([points[0], *middle, points[-1]]) for middle in combinations(points[1:-1], inner))
+    return np.unique(min(choices, key=lambda levels: levels_cost(x, levels)))
+
+
+def candidate_costs(x, weights, candidates):
+    """V[k, j], the cost of interval candidates[k]..candidates[j] with x between them; infinite where j < k."""
+    x, candidates = (np.asarray(v, np.longdouble) - np.median(x) for v in (x, candidates))
+    before = np.searchsorted(x, candidates, side="right")  # a value on a candidate costs nothing on either side
+    W, S, Q = (np.append(0, np.cumsum(weights * x**power))[before] for power in range(3))
+    k, j = np.ogrid[: len(candidates), : len(candidates)]
+    a, c = candidates[:, None], candidates[None, :]
+    V = (a + c) * (S[j] - S[k]) - a * c * (W[j] - W[k]) - (Q[j] - Q[k])
+    return np.where(j >= k, V, np.inf)
+
+
+def shortest_path(V, s):
+    """Indices 0 .. last of a cheapest path of at most s steps through the cost matrix V, by dynamic programming."""
+    best, previous = V[0], []
+    for _ in range(s - 1):
+        total = best[:, None] + V
+        previous.append(total.argmin(axis=0))
+        best = total.min(axis=0)
+    path = [len(V) - 1]
+    for layer in reversed(previous):
+        path.append(layer[path[-1]])
+    return np.unique([0, *path])
+
+
+def dp_levels(x, s, weights=None):
+    """Exact best levels (at most s + 1) among the values of x by dynamic programming, O(s N^2) time (ZipML's)."""
+    points, weights = distinct(x, weights)
+    return points[shortest_path(candidate_costs(points, weights, points), s)]
+
+
+def grid_levels(x, steps, s, weights=None):
+    """Exact best levels (at most s + 1) on the grid lo + g * (hi - lo) / steps, g = 0..steps."""
+    points, weights = distinct(x, weights)
+    low, high = points[[0, -1]]
+    grid = np.unique(np.append(low + np.arange(steps) * (high - low) / steps, high))
+    return grid[shortest_path(candidate_costs(points, weights, grid), s)]
+
+
+def divide_and_conquer_levels(x, s, weights=None):
+    """Exact best levels (at most s + 1), O(s N log N) time: V obeys the quadrangle inequality, so argmins ascend."""
+    points, weights = distinct(x, weights)
+    N, centred = len(points), points.astype(np.longdouble) - np.median(points)
+    W, S, Q = (np.cumsum(weights * centred**power) for power in range(3))
+
+    def cost(k, j):
+        a, c = centred[k], centred[j]
+        return (a + c) * (S[j] - S[k]) - a * c * (W[j] - W[k]) - (Q[j] - Q[k])
+
+    best, previous = cost(0, np.arange(N)), []
+    for _ in range(s - 1):
+        total, choice = np.empty_like(best), np.empty(N, np.intp)
+        pending = [(0, N, 0, N - 1)]  # columns first..last-1 have their argmin in lowest..highest
+        while pending:
+            first, last, lowest, highest = pending.pop()
+            if first < last:
+                j = (first + last) // 2
+                k = np.arange(lowest, min(highest, j) + 1)
+                values = best[k] + cost(k, j)
+                at = values.argmin()
+                choice[j], total[j] = k[at], values[at]
+                pending += [(first, j, lowest, k[at]), (j + 1, last, k[at], highest)]
+        best = total
+        previous.append(choice)
+    path = [N - 1]
+    for layer in reversed(previous):
+        path.append(layer[path[-1]])
+    return points[np.unique([0, *path])]
+
+
+# ---- Gradients of mean((a.x - b)^2) / 2: one row (n,) or the mean over a matrix (rows, n) ----
+
+
+def naive(mean, x, target):
+    """Mean over rows of m (m.x - b), m the mean of a row's samples: biased by Var(m) x."""
+    return double_sampling(mean, mean, x, target)
+
+
+def double_sampling(first, second, x, target):
+    """Mean over rows of Q1 (Q2.x - b), Q1 and Q2 independent samples of the same rows (ZipML, section 2)."""
+    first, second = np.atleast_2d(first).astype(np.float64), np.atleast_2d(second).astype(np.float64)
+    return first.T @ (second @ x - target) / len(first)
+
+
+def collapse(codes, width, samples):
+    """E[Q1 Q2 | t] - m^2 = -width^2 up (k - up) / (k^2 (k - 1)) of codes; width = L[i+1] - L[i], k >= 2."""
+    up = np.asarray(codes, np.int64) % samples
+    return -np.square(width, dtype=np.float64) * up * (samples - up) / (samples**2 * (samples - 1))
+
+
+def collapsed(mean, correction, x, target):
+    """Mean over rows of m (m.x - b) + c x with c = collapse(...): double sampling averaged over its draws."""
+    return naive(mean, x, target) + np.atleast_2d(correction).mean(axis=0) * x
+
+
+def diagonal(mean, noise, x, target):
+    """Mean over rows of m (m.x - b), less D x, with noise = D (n,), the mean over rows of (u - a)(a - l) / k."""
+    return naive(mean, x, target) - noise * x
+
+
+def normal_equations(X, y, strength, correction=None):
+    """Minimiser (coef, intercept), in raw units, of mean((z.x + b0 - y)^2)/2 + strength ||x||^2/2, z standardised X.
+
+    `correction` (n,), c times D in raw units, is subtracted from the Hessian's diagonal; a constant column gets 0.
+    """
+    X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
+    mean, scale = X.mean(axis=0), X.std(axis=0)
+    varies = np.ptp(X, axis=0) > 0
+    Z = (X - mean)[:, varies] / scale[varies]
+    noise = np.zeros(len(mean)) if correction is None else np.asarray(correction, np.float64)
+    hessian = Z.T @ Z / len(Z) + np.diag(strength - noise[varies] / scale[varies] ** 2)
+    coef = np.zeros(len(mean))
+    coef[varies] = np.linalg.solve(hessian, Z.T @ (y - y.mean()) / len(Z)) / scale[varies]
+    return coef, y.mean() - mean @ coef

@@ -1,0 +1,86 @@
+"""Checks of arguments: options and arrays, with errors that say what to do."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError, OptionError
+
+MAX_SEED = 2**64 - 1
+
+
+def check_integer(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """`value` as an int in low..high, else an OptionError that names the option."""
+    limits = f"at least {low}" if high is None else f"{low}..{high}"
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise OptionError(f"{name} must be an integer, {limits}; got {value!r}")
+    if value < low or (high is not None and value > high):
+        raise OptionError(f"{name} must be {limits}; got {value}")
+    return int(value)
+
+
+def check_number(name: str, value: Any, low: float, high: float = np.inf, *, open_low: bool = False) -> float:
+    """`value` as a finite float in [low, high], or ]low, high] where `open_low`."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise OptionError(f"{name} must be a number; got {value!r}") from None
+    if not np.isfinite(number) or number > high or number < low or (open_low and number == low):
+        limits = f"{'above' if open_low else 'at least'} {low:g}" + (f" and at most {high:g}" if np.isfinite(high) else "")
+        raise OptionError(f"{name} must be {limits}; got {value!r}")
+    return number
+
+
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
+    """`value` if it is one of `choices`, else an OptionError that lists them."""
+    if value not in choices:
+        raise OptionError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
+    return value
+
+
+def check_seed(seed: Any) -> int:
+    """A seed in 0..2**64-1."""
+    return check_integer("seed", seed, 0, MAX_SEED)
+
+
+def thread_count(threads: int | None) -> int:
+    """How many threads to use: `threads`, else OMP_NUM_THREADS, else the processors that this process may run on."""
+    if threads is not None:
+        return check_integer("threads", threads, 1, 1024)
+    configured = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if configured.isdigit() and int(configured) > 0:
+        return int(configured)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def as_rows(X: Any, features: int | None = None, name: str = "X") -> NDArray[np.float32]:
+    """A two-dimensional C-ordered float32 array of X's values; a view where X is one already.
+
+    Parameters
+    ----------
+    X : array_like of shape (rows, features)
+        Real numbers of any dtype.
+    features : int, optional
+        The width that is required.
+    name : str
+        What messages call it.
+
+    Raises
+    ------
+    DataError
+        Not two-dimensional, not real numbers, or of another width.
+    """
+    array = np.asarray(X)
+    if array.ndim != 2:
+        raise DataError(f"{name} must have two dimensions, (rows, features); got shape {array.shape}")
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name} must hold real numbers; got dtype {array.dtype}")
+    if features is not None and array.shape[1] != features:
+        raise DataError(f"{name} has {array.shape[1]} features; {features} are expected")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is reported as such
+        return np.ascontiguousarray(array, dtype=np.float32)
