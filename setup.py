@@ -10,6 +10,7 @@ from setuptools import Extension, setup
 PACKAGE_DIR = {"zipml_codec": "zipml_codec", "zipml_codec.kernels": "kernels", "zipml_codec.formats": "formats"}
 SOURCES = {
     "simd": [],
+    "checksums": [],
     "philox": [],
     "codes": ["encode.c", "decode.c"],
     "columns": ["scan.c", "levels.c"],

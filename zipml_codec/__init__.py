@@ -1,5 +1,10 @@
 """Compress float data to a few bits without bias, and train linear models straight from the codes."""
 
 from .codec import Codec
+from .compress import compress
+from .dataset import Dataset
+from .dataset import open_dataset as open
+from .levels import OptimalLevels, optimal_levels
+from .version import VERSION as __version__
 
-__all__ = ["Codec"]
+__all__ = ["Codec", "Dataset", "OptimalLevels", "__version__", "compress", "open", "optimal_levels"]

@@ -1,0 +1,3 @@
+from typing import Any
+
+def fletcher32(data: Any) -> int: ...

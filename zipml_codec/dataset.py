@@ -1,0 +1,259 @@
+"""A compressed file as a data set: rows by number, decoded, as codes, as samples, or in shuffled batches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .arrays import check_integer, check_seed, thread_count
+from .codec import Codec
+from .errors import FormatError, OptionError
+from .formats.container import ContainerReader
+from .order import EpochOrder
+
+Rows = slice | ArrayLike | None
+
+
+class Batch(NamedTuple):
+    """Rows of one mini-batch: decoded values float32 (m, features), labels float32 (m,) or None, row numbers int64 (m,)."""
+
+    X: NDArray[np.float32]
+    y: NDArray[np.float32] | None
+    rows: NDArray[np.int64]
+
+
+class Dataset:
+    """A zipml file, opened for reading. Made by `zipml_codec.open` and `zipml_codec.compress`.
+
+    Thread-safe, picklable by path, a context manager. Every chunk's digest is checked when it is first read.
+
+    Attributes
+    ----------
+    path : Path
+    shape : tuple of int
+        (rows, features).
+    bits, samples : int
+    levels : ndarray of shape (features or 1, intervals + 1), float32
+    columns : tuple of str, or None
+    labels : ndarray of shape (rows,), float32, or None
+    noise : ndarray of shape (features,), float64
+        D: the mean over rows of the rounding's variance of a feature's mean code, (u-a)(a-l)/k; 0 for nearest rounding.
+    error : ndarray of shape (features,), float64
+        Mean squared error of the decoded values, as it came out.
+    mean, std, low, high : ndarray of shape (features,)
+        Statistics of the data before rounding.
+    """
+
+    def __init__(self, path: str | PathLike[str], locking: bool | None = None) -> None:
+        self.path = Path(path)
+        self._file = ContainerReader(self.path, locking)
+        header, arrays = self._file.header, self._file.arrays
+        self.shape = (header.rows, header.features)
+        self.bits, self.samples, self.stride = header.bits, header.samples, header.stride
+        self.rounding, self.seed, self.row_offset = header.rounding, header.seed, header.row_offset
+        levels = arrays["levels"]
+        try:
+            if header.level_kind == "uniform":
+                low, high = levels[:, 0], levels[:, 1]
+                self.codec = Codec.uniform(low, high, self.bits, self.samples, self.rounding, header.features)
+            else:
+                self.codec = Codec(levels, self.bits, self.samples, self.rounding, header.features)
+        except OptionError as error:
+            raise FormatError(f"{self.path}: {error}") from error
+        self.noise, self.error = arrays["noise"], arrays["error"]
+        self.mean, self.std, self.low, self.high = (arrays[name] for name in ("mean", "std", "low", "high"))
+        self.sample_rows, self.sample_values = arrays["sample_rows"], arrays["sample_values"]
+        self.columns = self._file.columns
+        self._labels: NDArray[np.float32] | None = None
+
+    @property
+    def levels(self) -> NDArray[np.float32]:
+        """Levels of each feature, or one row where all features share them."""
+        return self.codec.levels
+
+    @property
+    def labels(self) -> NDArray[np.float32] | None:
+        """The labels, read at first use."""
+        if self._labels is None:
+            self._labels = self._file.read_labels()
+        return self._labels
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the file has labels."""
+        return self._file.has_labels
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How the file was made."""
+        options: dict[str, Any] = json.loads(self._file.header.options)
+        return options | {"tool": self._file.header.tool}
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of a chunk: what is read and checked together."""
+        return self._file.header.chunk_rows
+
+    @property
+    def chunks(self) -> int:
+        """Number of chunks."""
+        return self._file.header.chunks
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file."""
+        return self._file.file_bytes
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def read_chunk(self, number: int) -> NDArray[np.uint8]:
+        """Packed rows of one chunk: uint8 (rows, stride)."""
+        return self._file.read_chunk(number)
+
+    def packed(self, rows: Rows = None) -> NDArray[np.uint8]:
+        """Packed rows, uint8 (m, stride); `rows` as in `decode`."""
+        wanted = self._rows(rows)
+        out = np.empty((len(wanted), self.stride), np.uint8)
+        order = np.argsort(wanted, kind="stable")
+        numbers = wanted[order] // self.chunk_rows
+        starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+        for start, end in zip(starts, np.append(starts[1:], len(numbers)), strict=True):
+            chunk = self.read_chunk(int(numbers[start]))
+            places = order[start:end]
+            out[places] = chunk[wanted[places] - int(numbers[start]) * self.chunk_rows]
+        return out
+
+    def _rows(self, rows: Rows) -> NDArray[np.int64]:
+        if rows is None:
+            return np.arange(self.shape[0])
+        if isinstance(rows, slice):
+            return np.arange(self.shape[0])[rows]
+        wanted = np.atleast_1d(np.asarray(rows))
+        if wanted.dtype == bool:
+            if wanted.shape != (self.shape[0],):
+                raise OptionError(f"a mask of rows has one value a row: {self.shape[0]}, not {wanted.shape}")
+            return np.flatnonzero(wanted)
+        if wanted.size == 0:
+            return np.empty(0, np.int64)
+        if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
+            raise OptionError(f"rows must be a slice, a mask or a vector of row numbers; got {rows!r}")
+        if wanted.min() < -self.shape[0] or wanted.max() >= self.shape[0]:
+            raise OptionError(f"rows must be in 0..{self.shape[0] - 1}; got {wanted.min()}..{wanted.max()}")
+        wanted = wanted.astype(np.int64)
+        return np.where(wanted < 0, wanted + self.shape[0], wanted)
+
+    def decode(self, rows: Rows = None, threads: int | None = None) -> NDArray[np.float32]:
+        """Decoded rows: the means of the samples.
+
+        Parameters
+        ----------
+        rows : slice, boolean mask or vector of row numbers, optional
+            All rows by default.
+
+        Returns
+        -------
+        ndarray of shape (m, features), float32
+        """
+        return self.codec.decode(self.packed(rows), threads)
+
+    def codes(self, rows: Rows = None, threads: int | None = None) -> NDArray[np.uint8]:
+        """Codes of rows, uint8 (m, features): t = samples * interval + ups (FORMAT.md, section 1)."""
+        return self.codec.codes(self.packed(rows), threads)
+
+    def draw(self, rows: Rows = None, seed: int = 0, threads: int | None = None) -> NDArray[np.float32]:
+        """The k samples of rows, float32 (samples, m, features): each unbiased, independent given the data.
+
+        The same seed gives a row the same samples whatever other rows are asked for.
+        """
+        numbers = self._rows(rows)
+        return self.codec.draw(
+            self.packed(numbers), seed, rows=(numbers + self.row_offset).astype(np.uint64), threads=threads
+        )
+
+    def batches(self, size: int, seed: int = 0, epoch: int = 0) -> Iterator[Batch]:
+        """Mini-batches of one epoch, in an order that is a function of (seed, epoch).
+
+        Chunks are shuffled, then rows within a window of chunks: what is read at random is whole chunks, and every row
+        comes once. The last batch may be smaller.
+
+        Parameters
+        ----------
+        size : int
+            Rows of a batch.
+        seed, epoch : int
+
+        Yields
+        ------
+        Batch
+        """
+        size, threads = check_integer("size", size, 1), thread_count(None)
+        order = EpochOrder(self.shape[0], self.chunk_rows, self.chunk_rows * self.stride, check_seed(seed), check_integer("epoch", epoch, 0))
+        left = np.empty(0, np.int64)
+        held = np.empty((0, self.stride), np.uint8)
+        for numbers in order.windows():
+            left = np.concatenate([left, numbers])
+            held = np.concatenate([held, self.packed(numbers)])
+            whole = len(left) // size * size
+            yield from self._batches(left[:whole], held[:whole], size, threads)
+            left, held = left[whole:], held[whole:]
+        yield from self._batches(left, held, size, threads)
+
+    def _batches(self, rows: NDArray[np.int64], packed: NDArray[np.uint8], size: int, threads: int) -> Iterator[Batch]:
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            y = None if self.labels is None else self.labels[part]
+            yield Batch(self.codec.decode(packed[start : start + size], threads), y, part)
+
+    def verify(self, advance: Callable[[int], None] | None = None) -> None:
+        """Read the whole file and check every digest.
+
+        Raises
+        ------
+        CorruptError
+            The bytes are not those that were written; the message names the chunk and its rows.
+        """
+        with ContainerReader(self.path, self._file.locking) as fresh:
+            fresh.verify(advance)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Dataset:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Dataset, (str(self.path), self._file.locking)
+
+    def __repr__(self) -> str:
+        kind = "uniform" if self.codec.is_uniform else "optimal"
+        return f"Dataset({str(self.path)!r}, shape={self.shape}, bits={self.bits}, samples={self.samples}, {kind} levels)"
+
+
+def open_dataset(path: str | PathLike[str], locking: bool | None = None) -> Dataset:
+    """Open a zipml file for reading.
+
+    Parameters
+    ----------
+    path : str or path
+    locking : bool, optional
+        False where the file system has no locks (some network mounts).
+
+    Raises
+    ------
+    FormatError
+        There is no such file, it is no zipml file, or of a newer version.
+    CorruptError
+        It is truncated or damaged.
+    """
+    return Dataset(path, locking)
