@@ -86,7 +86,7 @@ def chunk_rows_for(rows: int, stride: int) -> int:
     """Rows of a chunk: about CHUNK_BYTES, cut evenly so that the last chunk is almost full."""
     most = max(1, CHUNK_BYTES // stride)
     even = -(-rows // -(-rows // most))
-    return -(-even // ROUND_ROWS) * ROUND_ROWS if even >= 16 * ROUND_ROWS else even
+    return min(-(-even // ROUND_ROWS) * ROUND_ROWS, rows) if even >= 16 * ROUND_ROWS else even
 
 
 def digest(data: Any) -> int:

@@ -23,7 +23,9 @@ typedef struct {
 #include "each_level.h"
 
 typedef void (*part_fn)(const sgd_rows *, const float *, float, const sgd_part_job *);
+typedef void (*row_fn)(const sgd_rows *, size_t, float *);
 static const part_fn PART[LEVEL_COUNT] = FOR_LEVEL(sgd_part);
+static const row_fn ROW[LEVEL_COUNT] = FOR_LEVEL(sgd_row);
 
 static size_t tile_rows(size_t padded)
 {
@@ -140,4 +142,13 @@ void sgd_predict(const sgd_rows *rows, const float *weights, float bias, const s
         const size_t now = count - done < slice ? count - done : slice;
         run_parts(rows, weights, bias, order ? order + done : NULL, done, now, 0, out + done, room, level, threads);
     }
+}
+
+void sgd_values(const sgd_rows *rows, size_t count, float *out, int level, int threads)
+{
+    const size_t padded = code_blocks(rows->shape.features) * BLOCK;
+    threads = threads_for(threads, count * padded, count);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (size_t r = 0; r < count; r++)
+        ROW[level](rows, r, out + r * padded);
 }

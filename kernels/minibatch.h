@@ -49,6 +49,9 @@ size_t sgd_room(size_t features, size_t batch);
 void sgd_predict(const sgd_rows *rows, const float *weights, float bias, const size_t *order, size_t count, float *out, float *room,
                  int level, int threads);
 
+/* out[count][code_blocks * 64], zeroed beforehand = the standardised values of rows 0..count-1. */
+void sgd_values(const sgd_rows *rows, size_t count, float *out, int level, int threads);
+
 /* Q(v): unbiased rounding of n floats to `levels` levels on each side of 0 up to `scale` (ZipML, section 2.1: Q_m and Q_g). */
 void quantize_vector(const float *v, size_t n, int levels, float scale, uint64_t seed, uint64_t number, float *out);
 

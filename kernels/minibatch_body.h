@@ -39,7 +39,7 @@ LANE_FN void LEVELED(fill_row)(const sgd_rows *rows, size_t row, float *tile, fl
             continue;
         }
         LEVELED(block_values)(tile + first, codes, &rows->values, block, width, top);
-        if (rows->estimator == ESTIMATOR_COLLAPSED) {
+        if (rows->estimator == ESTIMATOR_COLLAPSED && extra) {
             const float *c = rows->correction + first * rows->correction_pitch;
             for (size_t f = 0; f < width; f++)
                 extra[first + f] += c[f * rows->correction_pitch + codes[f]];
@@ -93,3 +93,5 @@ KERNEL_FN void LEVELED(sgd_part)(const sgd_rows *rows, const float *weights, flo
         }
     }
 }
+
+KERNEL_FN void LEVELED(sgd_row)(const sgd_rows *rows, size_t row, float *tile) { LEVELED(fill_row)(rows, row, tile, NULL, NULL); }

@@ -30,6 +30,7 @@ class Rows:
     def predict(
         self, weights: NDArray[np.float32], bias: float, order: NDArray[np.uintp] | None, threads: int
     ) -> NDArray[np.float32]: ...
+    def values(self, threads: int) -> NDArray[np.float32]: ...
 
 class State:
     weights: NDArray[np.float32]

@@ -53,6 +53,7 @@ cdef extern from "minibatch.h" nogil:
     size_t sgd_room(size_t features, size_t batch)
     void sgd_predict(const sgd_rows *rows, const float *weights, float bias, const size_t *order, size_t count, float *out, float *room,
                      int level, int threads)
+    void sgd_values(const sgd_rows *rows, size_t count, float *out, int level, int threads)
     void quantize_vector(const float *v, size_t n, int levels, float scale, uint64_t seed, uint64_t number, float *out)
 
 cdef extern from "threads.h" nogil:
@@ -139,6 +140,19 @@ cdef class Rows:
             sgd_predict(&self.rows, &weights[0], bias, NULL if order is None else &order[0], count, &target[0], &room[0], level, threads)
         self.rows.estimator = estimator
         return out
+
+    def values(self, int threads):
+        """Standardised values of the rows: float32 (rows, n)."""
+        cdef size_t features = self.rows.shape.features
+        out = np.zeros((self.count, (features + 63) // 64 * 64), np.float32)
+        cdef float[:, ::1] target = out
+        cdef int level = simd.index(), estimator = self.rows.estimator
+        self.rows.estimator = ESTIMATOR_MEAN
+        if self.count:
+            with nogil:
+                sgd_values(&self.rows, self.count, &target[0, 0], level, threads)
+        self.rows.estimator = estimator
+        return out[:, :features]
 
 
 cdef class State:

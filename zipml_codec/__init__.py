@@ -5,6 +5,20 @@ from .compress import compress
 from .dataset import Dataset
 from .dataset import open_dataset as open
 from .levels import OptimalLevels, optimal_levels
+from .model import Model
+from .sgd import quantize_vector
+from .training import train
 from .version import VERSION as __version__
 
-__all__ = ["Codec", "Dataset", "OptimalLevels", "__version__", "compress", "open", "optimal_levels"]
+__all__ = [
+    "Codec",
+    "Dataset",
+    "Model",
+    "OptimalLevels",
+    "__version__",
+    "compress",
+    "open",
+    "optimal_levels",
+    "quantize_vector",
+    "train",
+]

@@ -1,0 +1,130 @@
+"""How much of the rounding's noise to subtract from the curvature: debias="auto".
+
+Every unbiased estimator lowers curvature: mean(m m') - D can turn indefinite where bits are few, columns collinear or rows
+few, and SGD then diverges; keeping all of the bias is wrong elsewhere. So several shares c of D are tried side by side
+on a part of the rows, and judged on the others by a loss that rounding does not bias:
+mean (m.x - y)^2 - x'Dx, the same in expectation as the loss on the exact rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .kernels import sgd as kernel
+from .sgd import Curvature, Fit, Plan, default_batch, noise_of, schedule, start
+from .stream import TrainingData, Window
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
+PILOT_ROWS, PILOT_ROWS_A_FEATURE, PILOT_BYTES = 65536, 10, 256 << 20
+HELD_SHARE = 0.2
+ROW_SHARE = 0.03  # of the variance of all rows, held by one: from here on correct nothing
+LOSS_FLOOR = -0.25  # of the labels' variance: a debiased training loss below it is the noise of an unstable model
+
+
+def pilot_rows(data: TrainingData) -> int:
+    """Rows that the choice is made on."""
+    rows = max(PILOT_ROWS, PILOT_ROWS_A_FEATURE * data.shape[1])
+    return max(2, min(rows, PILOT_BYTES // data.row_bytes))
+
+
+def choose_share(data: TrainingData, pilot: Window, plan: Plan, curvature: Curvature) -> tuple[float, str]:
+    """The share c of the correction, and why.
+
+    Parameters
+    ----------
+    data : TrainingData
+    pilot : Window
+        Training rows in random order.
+    plan : Plan
+        The run that the choice is for; its batch and step are adapted to the pilot's rows.
+    curvature : Curvature
+        Of the standardised rows.
+    """
+    if not noise_of(data).any():
+        return 0.0, "the codes are exact, or rounded to nearest: there is no noise to correct"
+    alone = curvature.norm_max / (data.shape[0] * np.count_nonzero(data.std))
+    if alone > ROW_SHARE:
+        return 0.0, f"one row holds {alone:.1%} of the variance: the correction would rest on it"
+    held = max(1, int(len(pilot.data) * HELD_SHARE))
+    if len(pilot.data) - held < 2:
+        return 0.0, "there are too few rows to judge the correction on"
+    fits = [_pilot(data, pilot, held, replace(plan, share=share), curvature) for share in SHARES]
+    return judge(*_losses(data, pilot, held, fits))
+
+
+def _pilot(data: TrainingData, pilot: Window, held: int, plan: Plan, curvature: Curvature) -> Fit:
+    """Train on all but the first `held` rows."""
+    rows = data.rows(kernel.MEAN, 0)
+    rows.hold(pilot.data, pilot.labels, pilot.numbers)
+    train = np.arange(held, len(pilot.data), dtype=np.uintp)
+    plan.batch = min(plan.batch, default_batch(len(train)))
+    plan.step = curvature.step(plan.batch)
+    state = start(data, plan)
+    generator = np.random.Generator(np.random.Philox(plan.seed))
+    steps_an_epoch = -(-len(train) // plan.batch)
+    for epoch in range(plan.epochs):
+        steps = schedule(plan.schedule, plan.step, epoch, plan.epochs, steps_an_epoch)
+        if not state.run(rows, generator.permutation(train), steps, plan.threads)[2]:
+            return Fit(state.weights.astype(np.float64), state.bias, False)
+    return Fit(state.weights.astype(np.float64), state.bias, bool(np.isfinite(state.weights).all()))
+
+
+def _losses(
+    data: TrainingData, pilot: Window, held: int, fits: list[Fit]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(m.x - y)^2 of each held-out row and model (held, models), and x'Dx of each model; infinite for broken ones."""
+    rows = data.rows(kernel.MEAN, 0)
+    rows.hold(pilot.data[:held], pilot.labels[:held])
+    squares, added = np.full((held, len(fits)), np.inf), np.zeros(len(fits))
+    noise = noise_of(data)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for i, fit in enumerate(fits):
+            if fit.finite:
+                z = rows.predict(fit.weights.astype(np.float32), fit.bias, None, 1).astype(np.float64)
+                squares[:, i] = (z - pilot.labels[:held]) ** 2
+                added[i] = np.sum(noise * fit.weights[: data.shape[1]] ** 2)
+    return squares, added
+
+
+def judge(squares: NDArray[np.float64], added: NDArray[np.float64]) -> tuple[float, str]:
+    """Choose among SHARES by the debiased losses of held-out rows.
+
+    Parameters
+    ----------
+    squares : ndarray of shape (rows, models)
+        (m.x - y)^2, infinite where a model diverged. Model 0 is the one without correction.
+    added : ndarray of shape (models,)
+        x'Dx: what rounding added to the mean of each column in expectation.
+
+    Returns
+    -------
+    share, reason : float, str
+        A share is eligible where its loss is certain (above its standard error) and lower than without correction by
+        more than the standard error of the paired difference. The least loss wins; a larger share that is as good within
+        the error is preferred to it, being less biased.
+    """
+    count = len(squares)
+    finite = np.isfinite(squares).all(axis=0)
+    squares = np.where(finite, squares, 0.0)
+    loss = squares.mean(axis=0) - added
+
+    def error(a: int, b: int) -> float:
+        return float(np.std(squares[:, a] - squares[:, b]) / np.sqrt(count))
+
+    own = squares.std(axis=0) / np.sqrt(count)
+    eligible = [0] if finite[0] else []
+    for i in range(1, len(loss)):
+        if finite[i] and loss[i] > own[i] and (not finite[0] or loss[i] - loss[0] + error(i, 0) < 0):
+            eligible.append(i)
+    if not eligible:
+        return 0.0, "training diverges with every share of the correction, and without it"
+    best = min(eligible, key=lambda i: loss[i])
+    chosen = max(j for j in eligible if j >= best and loss[j] - loss[best] <= error(j, best))
+    if chosen == 0:
+        return 0.0, f"no share of the correction is surely better on {count:,} held-out rows"
+    gain = f"{1 - loss[chosen] / loss[0]:.1%} less" if finite[0] and loss[0] > 0 else "finite"
+    return SHARES[chosen], f"held-out loss is {gain} than without correction, on {count:,} rows"
+

@@ -1,0 +1,158 @@
+"""A trained linear model in the user's own units: predict, save, load."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .dataset import Dataset
+from .errors import CorruptError, DataError, FormatError, OutputError
+from .formats.readers import as_source
+
+MODEL_VERSION = 1
+BLOCK_ROWS = 8192
+
+
+class Model:
+    """A linear model: prediction = intercept + coef . row.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (features,), float64
+    intercept : float
+    loss : str
+        "squared", or "lssvm": predictions are then the sign, -1 or +1.
+    columns : tuple of str, or None
+        Names of the features.
+    history : list of dict
+        An entry an epoch: epoch, train_loss, test_loss (None without test rows), seconds. Losses are means of
+        (z - y)^2 / 2, as the rows were met in the epoch, less what rounding adds in expectation; test_loss likewise, at the
+        epoch's end.
+    info : dict
+        What training chose and measured: batch, step, debias, share, train_loss, test_loss, accuracies.
+    """
+
+    def __init__(
+        self,
+        coef: NDArray[np.float64],
+        intercept: float,
+        loss: str = "squared",
+        columns: tuple[str, ...] | None = None,
+        history: list[dict[str, Any]] | None = None,
+        info: dict[str, Any] | None = None,
+    ) -> None:
+        self.coef, self.intercept, self.loss, self.columns = np.asarray(coef, np.float64), float(intercept), loss, columns
+        self.history, self.info = history or [], info or {}
+
+    def decision(self, X: Any) -> NDArray[np.float64]:
+        """intercept + coef . row for the rows of an array, a `Dataset`, or a file, compressed or raw: float64 (rows,).
+
+        A raw file with column names is read by name: columns that the model does not know, a label say, are left out.
+        """
+        parts = [self.intercept + block @ self.coef for block in self._blocks(X)]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """Predictions, float64 (rows,): the decision, or its sign for "lssvm"."""
+        decision = self.decision(X)
+        return decision if self.loss == "squared" else np.where(decision >= 0, 1.0, -1.0)
+
+    def _blocks(self, X: Any) -> Iterator[NDArray[np.float64]]:
+        if isinstance(X, str | PathLike) and is_compressed(Path(X)):
+            with Dataset(X) as data:
+                yield from self._blocks(data)
+        elif isinstance(X, Dataset):
+            self._check_width(X.shape[1], str(X.path))
+            for number in range(X.chunks):
+                yield X.codec.decode(X.read_chunk(number)).astype(np.float64)
+        else:
+            with as_source(X) as source:
+                chosen = self._columns_of(source.columns)
+                for block in source.blocks(BLOCK_ROWS):
+                    values = block.values if chosen is None else block.values[:, chosen]
+                    self._check_width(values.shape[1], source.name)
+                    yield values.astype(np.float64)
+
+    def _columns_of(self, columns: tuple[str, ...] | None) -> list[int] | None:
+        """Where a source has all of the model's columns by name: their places."""
+        if columns is None or self.columns is None or not set(self.columns) <= set(columns):
+            return None
+        return [columns.index(name) for name in self.columns]
+
+    def _check_width(self, features: int, name: str) -> None:
+        if features != len(self.coef):
+            raise DataError(f"{name} has {features} features, the model {len(self.coef)}")
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model to `path`: an .npz of arrays and one JSON text, never a pickle."""
+        target = Path(path)
+        about = {
+            "format": "zipml-model", "version": MODEL_VERSION, "loss": self.loss, "history": self.history, "info": self.info,
+            "columns": None if self.columns is None else list(self.columns),
+        }  # fmt: skip
+        partial = target.with_name(target.name + ".partial")
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, coef=self.coef, intercept=np.float64(self.intercept), about=np.frombuffer(json.dumps(about).encode(), np.uint8))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise OutputError(f"{target}: cannot write the model: {error.strerror or error}") from error
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Model:
+        """Read a model that `save` wrote.
+
+        Raises
+        ------
+        FormatError
+            There is no such file, or it is no model, or of a newer version.
+        CorruptError
+            It is damaged.
+        """
+        source = Path(path)
+        try:
+            with source.open("rb") as file, np.load(file, allow_pickle=False) as content:
+                if not hasattr(content, "files") or "about" not in content.files:
+                    raise FormatError(f"{source} is not a zipml model")
+                about = json.loads(content["about"].tobytes().decode())
+                coef, intercept = content["coef"], float(content["intercept"])
+        except FormatError:
+            raise
+        except FileNotFoundError as error:
+            raise FormatError(f"{source}: there is no such file") from error
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise CorruptError(f"{source} is not a zipml model, or damaged: {error}") from error
+        if about.get("format") != "zipml-model":
+            raise FormatError(f"{source} is not a zipml model")
+        if about["version"] > MODEL_VERSION:
+            raise FormatError(f"{source}: model version {about['version']}; this zipml-codec reads up to {MODEL_VERSION}")
+        columns = about["columns"]
+        return cls(coef, intercept, about["loss"], None if columns is None else tuple(columns), about["history"], about["info"])
+
+    def __repr__(self) -> str:
+        return f"Model({len(self.coef)} features, loss={self.loss!r})"
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file is HDF5 with the mark of a zipml file."""
+    import h5py
+
+    try:
+        with path.open("rb") as file:
+            if file.read(8) != b"\x89HDF\r\n\x1a\n":
+                return False
+        with h5py.File(path, "r") as content:
+            return bool(content.attrs.get("format") == "zipml")
+    except (OSError, RuntimeError, KeyError):
+        return str(path).endswith(".zipml.h5")  # damaged: let the reader say how

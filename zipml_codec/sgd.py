@@ -1,0 +1,224 @@
+"""Mini-batch SGD on the squared loss: schedules, step sizes from the data, epochs over a stream.
+
+Everything here is in standardised units: z = bias + x . (a - mean) / std. Loss of a row: (z - y)^2 / 2.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .arrays import check_choice, check_integer, check_number, check_seed
+from .errors import DivergenceError
+from .kernels import sgd as kernel
+from .stream import Stream, TrainingData, Window, inverse_std
+
+SCHEDULES = ("cosine", "inverse")
+SCALES = ("max", "l2")
+CURVATURE_ROWS, CURVATURE_VALUES = 4096, 16 << 20
+POWER_ITERATIONS = 30
+HALVINGS = 10
+SMALLEST_BATCH, LARGEST_BATCH = 64, 1024
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """What step sizes are made from, measured on a sample of standardised rows a = (z, 1).
+
+    `largest`: the largest eigenvalue of mean a a'; `norm99`, `norm_max`: percentile and maximum of |a|^2.
+    """
+
+    largest: float
+    norm99: float
+    norm_max: float
+
+    def step(self, batch: int) -> float:
+        """The first step: 1 / (L + R99/B), and no more than a batch with the longest row allows, 1 / (R_max / B)."""
+        return 1 / max(self.largest + self.norm99 / batch, self.norm_max / batch)
+
+
+def default_batch(rows: int) -> int:
+    """A power of two near rows/128, in 64..1024: enough steps in 20 epochs, few enough reductions."""
+    return int(min(LARGEST_BATCH, max(SMALLEST_BATCH, 1 << max(rows // 128, 1).bit_length() - 1)))
+
+
+def sample_rows(features: int) -> int:
+    """Rows of the sample that curvature is measured on."""
+    return max(2, min(CURVATURE_ROWS, CURVATURE_VALUES // features))
+
+
+def curvature_of(standardised: NDArray[np.float32]) -> Curvature:
+    """Curvature from standardised rows (m, n), by power iteration."""
+    rows = np.concatenate([standardised, np.ones((len(standardised), 1), np.float32)], axis=1)
+    norms = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+    vector = np.random.Generator(np.random.Philox(0)).standard_normal(rows.shape[1]).astype(np.float32)
+    largest = 0.0
+    for _ in range(POWER_ITERATIONS):
+        vector /= np.linalg.norm(vector)
+        vector = rows.T @ (rows @ vector) / np.float32(len(rows))
+        largest = float(np.linalg.norm(vector))
+    return Curvature(largest, float(np.percentile(norms, 99)), float(norms.max()))
+
+
+def schedule(name: str, first: float, epoch: int, epochs: int, steps_an_epoch: int) -> NDArray[np.float32]:
+    """Step sizes of one epoch, counted from 0: cosine decay to zero over all epochs, or the paper's alpha / epoch."""
+    if name == "inverse":
+        return np.full(steps_an_epoch, first / (epoch + 1), np.float32)
+    t = (epoch * steps_an_epoch + np.arange(steps_an_epoch)) / (epochs * steps_an_epoch)
+    return (first * (1 + np.cos(np.pi * t)) / 2).astype(np.float32)
+
+
+def quantize_vector(v: ArrayLike, levels: int, scale: str = "max", seed: int = 0) -> NDArray[np.float32]:
+    """Q(v): unbiased stochastic rounding of a vector (ZipML, section 2.1: the quantizer of model and gradient).
+
+    Each v_i goes to one of the two multiples of M(v) / levels around it, at random so that E[Q(v)] = v.
+
+    Parameters
+    ----------
+    v : array_like of shape (n,)
+    levels : int
+        Levels on each side of zero.
+    scale : {"max", "l2"}
+        M(v): the largest |v_i|, or the Euclidean norm.
+    seed : int
+
+    Returns
+    -------
+    ndarray of shape (n,), float32
+    """
+    vector = np.ascontiguousarray(v, dtype=np.float32).reshape(-1)
+    size = np.abs(vector).max(initial=0) if check_choice("scale", scale, SCALES) == "max" else np.linalg.norm(vector)
+    return kernel.quantize(vector, check_integer("levels", levels, 1, 32767), float(size), check_seed(seed), 0)
+
+
+@dataclass
+class Plan:
+    """One training run."""
+
+    epochs: int
+    batch: int
+    step: float
+    schedule: str = "cosine"
+    strength: float = 0.0
+    model_bits: int = 32
+    gradient_bits: int = 32
+    estimator: int = kernel.MEAN
+    share: float = 0.0  # c: how much of D is subtracted (diagonal)
+    seed: int = 0
+    threads: int = 1
+    bias: float = 0.0  # where the intercept starts: the labels' mean
+
+
+@dataclass
+class Fit:
+    """A model in standardised units and how it came about."""
+
+    weights: NDArray[np.float64]
+    bias: float
+    finite: bool
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+EpochEnd = Callable[[dict[str, Any]], None]
+
+
+def noise_of(data: TrainingData) -> NDArray[np.float64]:
+    """D in standardised units."""
+    return data.noise * inverse_std(data.std) ** 2
+
+
+def start(data: TrainingData, plan: Plan) -> kernel.State:
+    """A zero model for `plan`."""
+    noise = noise_of(data)
+    curvature = plan.strength - plan.share * noise
+    state = kernel.State(
+        data.shape[1], plan.batch, curvature.astype(np.float32), noise.astype(np.float32), plan.model_bits,
+        plan.gradient_bits, plan.seed,
+    )  # fmt: skip
+    state.bias = plan.bias
+    return state
+
+
+def run(stream: Stream, plan: Plan, on_epoch: EpochEnd | None = None) -> Fit:
+    """Train once. Stops early, `finite` False, where the model leaves the finite numbers."""
+    data = stream.data
+    state = start(data, plan)
+    history: list[dict[str, Any]] = []
+    steps_an_epoch = -(-stream.train_rows // plan.batch)
+    for epoch in range(plan.epochs):
+        begun = time.perf_counter()
+        rows = data.rows(plan.estimator, plan.seed + 1 + epoch)
+        steps = schedule(plan.schedule, plan.step, epoch, plan.epochs, steps_an_epoch)
+        loss = noise = 0.0
+        done = 0
+        for window in stream.batches(epoch, plan.batch):
+            rows.hold(window.data, window.labels, window.numbers)
+            part_loss, part_noise, finite = state.run(rows, window.order, steps[done:], plan.threads)
+            done += -(-len(window.order) // plan.batch)
+            loss, noise = loss + part_loss, noise + part_noise
+            if not finite:
+                return Fit(state.weights[: data.shape[1]].astype(np.float64), state.bias, False, history)
+        seconds = time.perf_counter() - begun
+        entry = {"epoch": epoch + 1, "train_loss": (loss - noise) / stream.train_rows, "test_loss": None, "seconds": seconds}
+        if stream.test_rows:
+            entry["test_loss"] = evaluate(stream, state.weights, state.bias, plan.threads, test=True)["loss"]
+        history.append(entry)
+        if on_epoch is not None:
+            on_epoch(entry)
+    weights = state.weights[: data.shape[1]].astype(np.float64)
+    return Fit(weights, state.bias, bool(np.isfinite(weights).all()), history)
+
+
+def run_to_the_end(stream: Stream, plan: Plan, on_epoch: EpochEnd | None, say: Callable[[str], None]) -> Fit:
+    """Train; where that diverges, again from zero with half the step."""
+    for _ in range(HALVINGS + 1):
+        fit = run(stream, plan, on_epoch)
+        if fit.finite:
+            return fit
+        say(f"training diverged at step size {plan.step:.3g}: starting again with half of it")
+        plan.step /= 2
+    raise DivergenceError(f"{stream.data.name}: training diverges even at step size {plan.step:.3g}; give a smaller step")
+
+
+def evaluate(stream: Stream, weights: NDArray[np.float32], bias: float, threads: int, *, test: bool) -> dict[str, float]:
+    """Loss and accuracy of a model (padded float32 weights) on the test or the training rows, decoded.
+
+    The mean of (z - y)^2 / 2 over codes exceeds that over the data by x'Dx / 2 in expectation, which is subtracted.
+    """
+    data = stream.data
+    rows = data.rows(kernel.MEAN, 0)
+    square = right = 0.0
+    count = 0
+    for window in stream.windows(0, test=test):
+        rows.hold(window.data, window.labels)
+        z = rows.predict(weights, bias, window.order, threads).astype(np.float64)
+        y = window.labels[window.order]
+        square += float(np.sum((z - y) ** 2))
+        right += float(np.sum((z >= 0) == (y > 0)))
+        count += len(y)
+    x = weights[: data.shape[1]].astype(np.float64)
+    added = float(np.sum(noise_of(data) * x**2))
+    return {"loss": (square / count - added) / 2, "accuracy": right / count, "rows": count} if count else {}
+
+
+def standardised(data: TrainingData, window: Window, count: int, threads: int) -> NDArray[np.float32]:
+    """The first `count` rows of a window as standardised float32 values, less constant columns."""
+    rows = data.rows(kernel.MEAN, 0)
+    rows.hold(window.data[:count], window.labels[:count])
+    out = rows.values(threads)
+    return np.ascontiguousarray(out[:, data.std > 0])
+
+
+def check_bits(name: str, bits: int) -> int:
+    """Bits of a vector in training."""
+    return int(check_choice(name, bits, (32, 16, 8, 4)))
+
+
+def check_step(step: float | None) -> float | None:
+    """A given first step, or None: from the data."""
+    return None if step is None else check_number("step", step, 0, open_low=True)

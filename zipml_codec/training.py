@@ -1,0 +1,219 @@
+"""`train`: from a compressed file, or from float rows for comparison, to a model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import check_choice, check_integer, check_number, check_seed, thread_count
+from .dataset import Dataset
+from .debias import LOSS_FLOOR, SHARES, choose_share, pilot_rows
+from .errors import DataError, OptionError
+from .kernels import sgd as kernel
+from .model import Model
+from .sgd import (
+    SCHEDULES,
+    Curvature,
+    Fit,
+    Plan,
+    check_bits,
+    check_step,
+    curvature_of,
+    default_batch,
+    evaluate,
+    run_to_the_end,
+    sample_rows,
+    standardised,
+)
+from .stream import CodeRows, FloatRows, Stream, TrainingData, Window, inverse_std, padded
+
+LOSSES = ("squared", "lssvm")
+PENALTIES = ("l2", "none")
+DEBIAS = ("auto", "diagonal", "collapsed", "double-sampling", "naive")
+ESTIMATORS = {"collapsed": kernel.COLLAPSED, "double-sampling": kernel.DOUBLE}
+
+logger = logging.getLogger("zipml_codec")
+
+
+def train(
+    data: Any,
+    *,
+    loss: str = "squared",
+    penalty: str = "l2",
+    strength: float = 0.0,
+    epochs: int = 20,
+    batch: int | None = None,
+    step: float | None = None,
+    schedule: str = "cosine",
+    debias: str = "auto",
+    model_bits: int = 32,
+    gradient_bits: int = 32,
+    test_fraction: float = 0.0,
+    threads: int | None = None,
+    seed: int = 0,
+    progress: bool | Callable[[dict[str, Any]], None] = False,
+) -> Model:
+    """Train a linear model by mini-batch SGD, straight from the codes.
+
+    Minimises, over standardised coefficients x and a free intercept b0,
+
+        mean over rows of (z - y)^2 / 2  +  strength * |x|^2 / 2,      z = b0 + sum_f x_f (a_f - mean_f) / std_f
+
+    mean and std being those of the data before rounding; the model that comes back is in the data's own units.
+    "lssvm" is the same objective with labels -1 and +1, the least-squares support vector machine, (1 - y z)^2 / 2.
+
+    Parameters
+    ----------
+    data : Dataset, str or path, or tuple (X, y)
+        A compressed file, or float rows: the same algorithm on exact data, to compare with.
+    loss : {"squared", "lssvm"}
+    penalty : {"l2", "none"}
+    strength : float
+    epochs : int
+    batch : int, optional
+        Rows of a step. Default: a power of two near rows/128, within 64..1024.
+    step : float, optional
+        The first step size alpha. Default: 1 / max(L + R99/batch, R_max/batch), from the largest eigenvalue L and the row
+        norms R of a sample of rows.
+    schedule : {"cosine", "inverse"}
+        Decay of the step over all epochs to zero, or alpha / epoch, the paper's.
+    debias : {"auto", "diagonal", "collapsed", "double-sampling", "naive"}
+        The gradient's estimator (ZipML, section 2.2). naive: as if codes were exact, biased by Var(m_f) x_f;
+        double-sampling: the paper's, two samples drawn at random; collapsed: its expectation given the code (both need
+        samples >= 2); diagonal: subtract the mean variance D, which the file holds. auto: diagonal with the share of D that
+        serves best on held-out rows, none where that is unsure; `Model.info` says which and why.
+    model_bits, gradient_bits : {32, 16, 8, 4}
+        Stochastic rounding of the model before each batch and of each gradient (the paper's Q_m and Q_g).
+    test_fraction : float
+        Share of rows, chosen by their numbers and the seed, that are not trained on but measured after each epoch.
+    threads : int, optional
+        Results do not depend on it.
+    seed : int
+    progress : bool or callable
+        Print losses on standard error, or call with each epoch's entry of `Model.history`.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    OptionError
+        Options that do not fit, or that the data's samples do not allow.
+    DataError
+        No labels, labels other than -1 and +1 for lssvm, no training rows.
+    DivergenceError
+        The step given is too large, even halved ten times.
+    """
+    check_choice("loss", loss, LOSSES)
+    check_choice("penalty", penalty, PENALTIES)
+    check_choice("schedule", schedule, SCHEDULES)
+    check_choice("debias", debias, DEBIAS)
+    test_fraction = check_number("test_fraction", test_fraction, 0, 0.99)
+    given = check_step(step)
+    source = training_data(data)
+    _check(source, loss, debias)
+    workers, seed = thread_count(threads), check_seed(seed)
+    stream = Stream(source, seed, test_fraction)
+    if stream.train_rows < 1:
+        raise DataError(f"{source.name}: no training rows are left by test_fraction={test_fraction}")
+    size = default_batch(stream.train_rows) if batch is None else check_integer("batch", batch, 1)
+    size = min(size, stream.train_rows)
+    pilot = stream.sample(pilot_rows(source))
+    curvature = curvature_of(standardised(source, pilot, sample_rows(source.shape[1]), workers))
+    plan = Plan(
+        epochs=check_integer("epochs", epochs, 1), batch=size, step=given or curvature.step(size), schedule=schedule,
+        strength=check_number("strength", strength, 0) if penalty == "l2" else 0.0,
+        model_bits=check_bits("model_bits", model_bits), gradient_bits=check_bits("gradient_bits", gradient_bits),
+        estimator=ESTIMATORS.get(debias, kernel.MEAN), seed=seed, threads=workers, bias=float(pilot.labels.mean(dtype=np.float64)),
+    )  # fmt: skip
+    plan.share, reason = _share(source, pilot, plan, curvature, debias)
+    logger.info("debias=%s: share %g of the correction: %s", debias, plan.share, reason)
+    on_epoch = progress if callable(progress) else print_epoch if progress else None
+    fit, reason = _fit(stream, plan, curvature, given, on_epoch, debias == "auto", reason)
+    info = {
+        "rows": source.shape[0], "train_rows": stream.train_rows, "test_rows": stream.test_rows, "batch": size, "step": plan.step,
+        "schedule": schedule, "epochs": epochs, "penalty": penalty, "strength": plan.strength, "debias": debias,
+        "share": plan.share, "debias_reason": reason, "model_bits": model_bits, "gradient_bits": gradient_bits, "seed": seed,
+    } | _final(stream, fit, workers, bool(np.isin(source.labels[:4096], (-1, 1)).all()))  # fmt: skip
+    coef = fit.weights * inverse_std(source.std)
+    return Model(coef, fit.bias - float(coef @ source.mean), loss, source.columns, fit.history, info)
+
+
+def training_data(data: Any) -> TrainingData:
+    """A Dataset, a path to one, or (X, y) as rows to train on."""
+    if isinstance(data, str | PathLike):
+        return CodeRows(Dataset(data))
+    if isinstance(data, Dataset):
+        return CodeRows(data)
+    if isinstance(data, tuple) and len(data) == 2:
+        return FloatRows(*data)
+    raise OptionError(f"data must be a Dataset, the path of one, or a tuple (X, y); got {type(data).__name__}")
+
+
+def _check(source: TrainingData, loss: str, debias: str) -> None:
+    if debias in ESTIMATORS and source.samples < 2 and np.any(source.noise):
+        raise OptionError(f"debias={debias!r} needs codes of samples >= 2; {source.name} has 1: use 'diagonal' or 'auto'")
+    if debias in ESTIMATORS and not np.any(source.noise):
+        raise OptionError(f"debias={debias!r} has nothing to correct: {source.name} holds no stochastic codes")
+    if loss == "lssvm":
+        wrong = ~np.isin(source.labels, (-1, 1))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise DataError(f"{source.name}: row {row + 1}: the label is {source.labels[row]:g}; loss='lssvm' takes -1 and +1")
+
+
+def _share(source: TrainingData, pilot: Window, plan: Plan, curvature: Curvature, debias: str) -> tuple[float, str]:
+    if debias == "auto":
+        return choose_share(source, pilot, plan, curvature)
+    return (1.0 if debias == "diagonal" else 0.0), "as asked"
+
+
+def _fit(
+    stream: Stream,
+    plan: Plan,
+    curvature: Curvature,
+    given: float | None,
+    on_epoch: Callable[[dict[str, Any]], None] | None,
+    fall_back: bool,
+    reason: str,
+) -> tuple[Fit, str]:
+    """The run on all rows; auto goes to the next smaller share where the outcome cannot be trusted."""
+    variance = float(np.var(stream.data.labels, dtype=np.float64))
+    while True:
+        fit = run_to_the_end(stream, plan, on_epoch, logger.warning)
+        if not fall_back or plan.share == 0:
+            return fit, reason
+        halved = plan.step < (given or curvature.step(plan.batch))
+        if not halved and 2 * fit.history[-1]["train_loss"] >= LOSS_FLOOR * variance:
+            return fit, reason
+        smaller = max(share for share in SHARES if share < plan.share)
+        reason = f"share {plan.share:g} was unstable on all rows; {smaller:g} instead"
+        logger.warning("debias='auto': %s", reason)
+        plan.share, plan.step = smaller, given or curvature.step(plan.batch)
+
+
+def _final(stream: Stream, fit: Fit, threads: int, signs: bool) -> dict[str, Any]:
+    """Losses, and accuracies where labels are signs, of the finished model."""
+    weights: NDArray[np.float32] = padded(fit.weights)
+    out: dict[str, Any] = {}
+    for name, test in (("train", False), ("test", True)):
+        measured = evaluate(stream, weights, fit.bias, threads, test=test)
+        if measured:
+            out[f"{name}_loss"] = measured["loss"]
+            if signs:
+                out[f"{name}_accuracy"] = measured["accuracy"]
+    return out
+
+
+def print_epoch(entry: dict[str, Any]) -> None:
+    """One line an epoch on standard error."""
+    import sys
+
+    test = "" if entry["test_loss"] is None else f"  test loss {entry['test_loss']:.6g}"
+    print(f"epoch {entry['epoch']:3d}  train loss {entry['train_loss']:.6g}{test}  {entry['seconds']:.3f} s", file=sys.stderr)
