@@ -89,15 +89,21 @@ def chunk_rows_for(rows: int, stride: int) -> int:
     return min(-(-even // ROUND_ROWS) * ROUND_ROWS, rows) if even >= 16 * ROUND_ROWS else even
 
 
+def raw(array: Any) -> memoryview:
+    """An array's bytes."""
+    contiguous: Any = np.ascontiguousarray(array)
+    return memoryview(contiguous).cast("B") if contiguous.size else memoryview(b"")
+
+
 def digest(data: Any) -> int:
     """xxh3-64 of an array's bytes."""
-    return xxhash.xxh3_64_intdigest(memoryview(np.ascontiguousarray(data)).cast("B") if np.size(data) else b"")
+    return int(xxhash.xxh3_64_intdigest(raw(data)))
 
 
 def header_digest(header: Header, digests: dict[str, int]) -> int:
     """xxh3-64 of the header and the other digests, as JSON with sorted keys and no spaces (FORMAT.md, section 4)."""
     content = {"header": asdict(header), "digests": {name: f"{value:016x}" for name, value in digests.items()}}
-    return xxhash.xxh3_64_intdigest(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+    return int(xxhash.xxh3_64_intdigest(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()))
 
 
 def encode_columns(columns: tuple[str, ...] | None) -> NDArray[np.uint8] | None:
@@ -181,7 +187,12 @@ class ContainerWriter:
     def _create(self) -> None:
         header = self.header
         file = h5py.File(
-            self.partial, "w", locking=False, libver=("earliest", "v110"), alignment_threshold=16 * PAGE, alignment_interval=PAGE
+            self.partial,
+            "w",
+            locking=False,
+            libver=("earliest", "v110"),
+            alignment_threshold=16 * PAGE,
+            alignment_interval=PAGE,
         )
         self._file = file
         for name, array in self.arrays.items():
@@ -198,7 +209,7 @@ class ContainerWriter:
         if header.zstd:
             return
         offsets = chunk_table(file["codes"].id, header)[:, 0]
-        label_offset = file["labels"].id.get_offset() if self.has_labels else None
+        label_offset = int(file["labels"].id.get_offset()) if self.has_labels else 0
         file.close()
         self._file = None
         if hasattr(os, "posix_fallocate"):  # a full disk is found now, not at the end of the night
@@ -235,19 +246,19 @@ class ContainerWriter:
     def _write_chunk(self, number: int) -> None:
         self.digests[number] = digest(self._chunk)
         if self._file is None:
-            write_at(self._lock, memoryview(self._chunk).cast("B"), int(self._offsets[number]))
+            write_at(self._lock, raw(self._chunk), int(self._offsets[number]))
             return
-        stored = zstandard.ZstdCompressor(level=self.header.zstd, write_checksum=True).compress(memoryview(self._chunk).cast("B"))
+        stored = zstandard.ZstdCompressor(level=self.header.zstd, write_checksum=True).compress(raw(self._chunk))
         checked = stored + checksums.fletcher32(stored).to_bytes(4, "little")
         self._file["codes"].id.write_direct_chunk((number * self.header.chunk_rows, 0), checked)
 
     def write_labels(self, labels: NDArray[np.float32]) -> None:
         """Append labels, as many as rows in all."""
         data = np.ascontiguousarray(labels, "<f4")
-        self._label_parts.update(memoryview(data).cast("B") if data.size else b"")
+        self._label_parts.update(raw(data))
         with disk_errors(self.path):
             if self._file is None:
-                write_at(self._lock, memoryview(data).cast("B") if data.size else memoryview(b""), self._label_offset + 4 * self._label_row)
+                write_at(self._lock, raw(data), self._label_offset + 4 * self._label_row)
             else:
                 self._file["labels"][self._label_row : self._label_row + len(data)] = data
         self._label_row += len(data)
@@ -282,7 +293,7 @@ class ContainerWriter:
     def _publish(self) -> None:
         os.fsync(self._lock)
         if self.overwrite:
-            os.replace(self.partial, self.path)
+            self.partial.replace(self.path)
         else:
             try:
                 os.link(self.partial, self.path)  # unlike a rename, fails if the name was taken meanwhile
@@ -290,7 +301,7 @@ class ContainerWriter:
                 raise OutputError(exists_message(self.path)) from None
             except OSError:  # a file system without hard links
                 check_output(self.path, overwrite=False)
-                os.replace(self.partial, self.path)
+                self.partial.replace(self.path)
             else:
                 self.partial.unlink()
         os.close(self._lock)
@@ -398,7 +409,9 @@ class ContainerReader:
         if isinstance(error, OSError) and "signature" in str(error):
             return FormatError(f"{self.path} is not a zipml file")
         if isinstance(error, OSError) and "lock" in str(error):
-            return FormatError(f"{self.path}: cannot lock it; on a file system without locks, open it with locking=False")
+            return FormatError(
+                f"{self.path}: cannot lock it; on a file system without locks, open it with locking=False"
+            )
         if isinstance(error, OSError) and "truncated" in str(error):
             return CorruptError(f"{self.path} is truncated: restore it from its source")
         return CorruptError(f"{self.path} is damaged: {error}")
@@ -443,9 +456,15 @@ class ContainerReader:
         header = self.header
         used = (header.features * header.bits + 7) // 8
         if not (
-            header.rows >= 1 and header.features >= 1 and 1 <= header.bits <= 8 and 1 <= header.samples < 2**header.bits
-            and used <= header.stride < used + 64 and 1 <= header.chunk_rows and header.rows < 2**62
-            and header.level_kind in ("uniform", "table") and header.rounding in ("stochastic", "nearest")
+            header.rows >= 1
+            and header.features >= 1
+            and 1 <= header.bits <= 8
+            and 1 <= header.samples < 2**header.bits
+            and used <= header.stride < used + 64
+            and header.chunk_rows >= 1
+            and header.rows < 2**62
+            and header.level_kind in ("uniform", "table")
+            and header.rounding in ("stochastic", "nearest")
         ):
             raise CorruptError(f"the header makes no sense: {header}")
 
@@ -460,7 +479,8 @@ class ContainerReader:
             "sample_rows": lambda shape: len(shape) == 1 and shape[0] <= header.rows,
             "sample_values": lambda shape: shape == (len(self.arrays["sample_rows"]), n),
         }
-        if dataset.dtype != np.dtype(dtype) or not expected.get(name, lambda shape: shape == (n,))(dataset.shape):
+        fits = expected[name](dataset.shape) if name in expected else dataset.shape == (n,)
+        if dataset.dtype != np.dtype(dtype) or not fits:
             raise CorruptError(f"the dataset {name!r} has type {dataset.dtype} and shape {dataset.shape}")
 
     def read_chunk(self, number: int, *, check: bool = False) -> NDArray[np.uint8]:

@@ -29,7 +29,9 @@ def check_number(name: str, value: Any, low: float, high: float = np.inf, *, ope
     except (TypeError, ValueError):
         raise OptionError(f"{name} must be a number; got {value!r}") from None
     if not np.isfinite(number) or number > high or number < low or (open_low and number == low):
-        limits = f"{'above' if open_low else 'at least'} {low:g}" + (f" and at most {high:g}" if np.isfinite(high) else "")
+        limits = f"{'above' if open_low else 'at least'} {low:g}" + (
+            f" and at most {high:g}" if np.isfinite(high) else ""
+        )
         raise OptionError(f"{name} must be {limits}; got {value!r}")
     return number
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -25,7 +24,7 @@ def interval_count(bits: int, samples: int) -> int:
     """
     bits = check_integer("bits", bits, 1, 8)
     samples = check_integer("samples", samples, 1)
-    intervals = (2**bits - 1) // samples
+    intervals = int(2**bits - 1) // samples
     if intervals < 1:
         raise OptionError(f"samples={samples} do not fit in bits={bits}: at most {2**bits - 1} samples")
     return intervals
@@ -116,7 +115,14 @@ class Codec:
         return self
 
     def _prepare(
-        self, bounds: NDArray[np.float32], *, uniform: bool, bits: int, samples: int, rounding: str, features: int | None
+        self,
+        bounds: NDArray[np.float32],
+        *,
+        uniform: bool,
+        bits: int,
+        samples: int,
+        rounding: str,
+        features: int | None,
     ) -> None:
         self.bits, self.samples, self.intervals = int(bits), int(samples), interval_count(bits, samples)
         self.rounding = check_choice("rounding", rounding, ROUNDINGS)
@@ -133,7 +139,14 @@ class Codec:
         self._check_levels()
         self._inverse, self._width = self._interval_scales()
         self._coder = kernel.Coder(
-            self.features, self.bits, self.samples, self.stride, self._encoder_arrays(), self.values(), uniform, self.is_shared
+            self.features,
+            self.bits,
+            self.samples,
+            self.stride,
+            self._encoder_arrays(),
+            self.values(),
+            uniform,
+            self.is_shared,
         )
 
     def _check_levels(self) -> None:
@@ -227,9 +240,7 @@ class Codec:
         table[:, -1:] = high
         return table
 
-    def encode(
-        self, X: ArrayLike, seed: int = 0, row_offset: int = 0, threads: int | None = None
-    ) -> NDArray[np.uint8]:
+    def encode(self, X: ArrayLike, seed: int = 0, row_offset: int = 0, threads: int | None = None) -> NDArray[np.uint8]:
         """Round X to levels at random and pack the codes.
 
         Parameters
@@ -329,7 +340,9 @@ class Codec:
         """
         array = self._packed(packed)
         out = np.empty((self.samples, len(array), self.features), np.float32)
-        self._coder.draw(array, out, check_seed(seed), check_integer("row_offset", row_offset, 0), rows, thread_count(threads))
+        self._coder.draw(
+            array, out, check_seed(seed), check_integer("row_offset", row_offset, 0), rows, thread_count(threads)
+        )
         return out
 
     def __repr__(self) -> str:
@@ -338,7 +351,7 @@ class Codec:
 
 
 def noise_total(total: NDArray[np.float64], groups: NDArray[np.float32]) -> NDArray[np.float64]:
-    """total + groups, added group by group: the result does not depend on how the rows were cut into blocks."""
+    """Total + groups, added group by group: the result does not depend on how the rows were cut into blocks."""
     parts = np.concatenate([total[None], groups.astype(np.float64)])
     last: NDArray[np.float64] = np.add.accumulate(parts, axis=0)[-1]
     return last

@@ -131,7 +131,7 @@ class _Rows:
         """Rows into the buffer from `filled` on; how many stayed."""
         if self.nonfinite == "drop":
             with np.errstate(over="ignore"):
-                keep = np.isfinite(values.astype(np.float32, copy=False)).all(axis=1)
+                keep = np.asarray(np.isfinite(values.astype(np.float32, copy=False)).all(axis=1))
                 if y is not None:
                     keep &= np.isfinite(np.asarray(y, np.float32))
             self.dropped += int(len(keep) - keep.sum())
@@ -220,9 +220,21 @@ def compress(
     Two streamed passes; memory is bounded by some blocks of 8 MiB and about 8 KiB a feature for its histogram.
     """
     return compress_with_report(
-        X, y, path=path, bits=bits, samples=samples, levels=levels, shared_levels=shared_levels, rounding=rounding,
-        seed=seed, zstd=zstd, threads=threads, overwrite=overwrite, nonfinite=nonfinite, progress=progress,
-    )[0]  # fmt: skip
+        X,
+        y,
+        path=path,
+        bits=bits,
+        samples=samples,
+        levels=levels,
+        shared_levels=shared_levels,
+        rounding=rounding,
+        seed=seed,
+        zstd=zstd,
+        threads=threads,
+        overwrite=overwrite,
+        nonfinite=nonfinite,
+        progress=progress,
+    )[0]
 
 
 def compress_with_report(
@@ -260,9 +272,13 @@ def compress_with_report(
         _warn_of_rounding(source, statistics, first.rounded, bits)
         codec = make_codec(statistics, levels, shared_levels, bits, samples, rounding, workers)
         options = {
-            "levels": levels, "shared_levels": shared_levels, "nonfinite": nonfinite, "source": source.name,
-            "dropped_rows": first.dropped, "label": source.label_name,
-        }  # fmt: skip
+            "levels": levels,
+            "shared_levels": shared_levels,
+            "nonfinite": nonfinite,
+            "source": source.name,
+            "dropped_rows": first.dropped,
+            "label": source.label_name,
+        }
         header = make_header(statistics, codec, seed, zstd_level, options)
         arrays = _arrays(statistics, codec, header, source.columns)
         writer = ContainerWriter(target, header, arrays, has_labels=has_labels, overwrite=overwrite)
@@ -271,9 +287,14 @@ def compress_with_report(
             writer.finish(noise, error)
     dataset = Dataset(target)
     report = Report(
-        rows=header.rows, features=header.features, dropped=first.dropped, input_bytes=source.nbytes or first.bytes,
-        output_bytes=dataset.file_bytes, seconds=time.perf_counter() - start, mean_squared_error=float(dataset.error.mean()),
-    )  # fmt: skip
+        rows=header.rows,
+        features=header.features,
+        dropped=first.dropped,
+        input_bytes=source.nbytes or first.bytes,
+        output_bytes=dataset.file_bytes,
+        seconds=time.perf_counter() - start,
+        mean_squared_error=float(dataset.error.mean()),
+    )
     return dataset, report
 
 
@@ -295,7 +316,9 @@ def _statistics(rows: _Rows, seed: int, histogram: bool, threads: int) -> tuple[
     return statistics, has_labels
 
 
-def _warn_of_rounding(source: Source, statistics: ColumnStatistics, lost: NDArray[np.float64] | None, bits: int) -> None:
+def _warn_of_rounding(
+    source: Source, statistics: ColumnStatistics, lost: NDArray[np.float64] | None, bits: int
+) -> None:
     """Say so where float32, which the codec works in, costs more than a hundredth of a uniform interval."""
     if lost is None:
         return
@@ -354,9 +377,14 @@ def _arrays(
     share = SAMPLE_SHARE * header.rows * row_bytes(header.features, header.bits)
     numbers, values = statistics.sample.take(int(share // (4 * header.features + 8)))
     arrays: dict[str, NDArray[Any]] = {
-        "levels": codec.bounds, "low": statistics.low, "high": statistics.high, "mean": statistics.mean,
-        "std": statistics.std, "sample_rows": numbers, "sample_values": values,
-    }  # fmt: skip
+        "levels": codec.bounds,
+        "low": statistics.low,
+        "high": statistics.high,
+        "mean": statistics.mean,
+        "std": statistics.std,
+        "sample_rows": numbers,
+        "sample_values": values,
+    }
     names = encode_columns(columns)
     return arrays if names is None else arrays | {"columns": names}
 
@@ -375,7 +403,9 @@ def _encode(
         used = -(-count // GROUP)
         if row + count > header.rows or chunk.values.shape[1] != features:
             raise DataError(f"{rows.source.name}: the second pass over it gave other rows than the first")
-        if codec.encode_into(chunk.values, packed[:count], header.seed, row, threads, groups[0, :used], groups[1, :used]):
+        if codec.encode_into(
+            chunk.values, packed[:count], header.seed, row, threads, groups[0, :used], groups[1, :used]
+        ):
             at, column, value = codec.first_outside(chunk.values)
             raise DataError(
                 f"{rows.source.place(chunk.first_row + at, column)}: {value} was not there in the first pass: the source changed"

@@ -194,7 +194,13 @@ class Dataset:
         Batch
         """
         size, threads = check_integer("size", size, 1), thread_count(None)
-        order = EpochOrder(self.shape[0], self.chunk_rows, self.chunk_rows * self.stride, check_seed(seed), check_integer("epoch", epoch, 0))
+        order = EpochOrder(
+            self.shape[0],
+            self.chunk_rows,
+            self.chunk_rows * self.stride,
+            check_seed(seed),
+            check_integer("epoch", epoch, 0),
+        )
         left = np.empty(0, np.int64)
         held = np.empty((0, self.stride), np.uint8)
         for numbers in order.windows():
@@ -237,7 +243,9 @@ class Dataset:
 
     def __repr__(self) -> str:
         kind = "uniform" if self.codec.is_uniform else "optimal"
-        return f"Dataset({str(self.path)!r}, shape={self.shape}, bits={self.bits}, samples={self.samples}, {kind} levels)"
+        return (
+            f"Dataset({str(self.path)!r}, shape={self.shape}, bits={self.bits}, samples={self.samples}, {kind} levels)"
+        )
 
 
 def open_dataset(path: str | PathLike[str], locking: bool | None = None) -> Dataset:

@@ -20,7 +20,7 @@ from .stream import TrainingData, Window
 SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 PILOT_ROWS, PILOT_ROWS_A_FEATURE, PILOT_BYTES = 65536, 10, 256 << 20
 HELD_SHARE = 0.2
-ROW_SHARE = 0.03  # of the variance of all rows, held by one: from here on correct nothing
+EFFECTIVE_ROWS = 10.0  # a feature, below which the curvature is too uncertain for anything to be subtracted from it
 LOSS_FLOOR = -0.25  # of the labels' variance: a debiased training loss below it is the noise of an unstable model
 
 
@@ -28,6 +28,17 @@ def pilot_rows(data: TrainingData) -> int:
     """Rows that the choice is made on."""
     rows = max(PILOT_ROWS, PILOT_ROWS_A_FEATURE * data.shape[1])
     return max(2, min(rows, PILOT_BYTES // data.row_bytes))
+
+
+def effective_rows(data: TrainingData, curvature: Curvature) -> float:
+    """Rows a feature, as many as would tell the curvature of evenly long, exact rows as well as these tell it.
+
+    An entry of mean m m' has a variance in proportion to (1 + D)^2 / K; and to mean |z|^4 / (mean |z|^2)^2, the inverse of
+    the share of rows that matter where few long ones hold most of the variance.
+    """
+    varying = data.std > 0
+    noise = float(np.mean(noise_of(data)[varying]))
+    return data.shape[0] / max(curvature.tail, 1.0) / (1 + noise) ** 2 / np.count_nonzero(varying)
 
 
 def choose_share(data: TrainingData, pilot: Window, plan: Plan, curvature: Curvature) -> tuple[float, str]:
@@ -45,9 +56,9 @@ def choose_share(data: TrainingData, pilot: Window, plan: Plan, curvature: Curva
     """
     if not noise_of(data).any():
         return 0.0, "the codes are exact, or rounded to nearest: there is no noise to correct"
-    alone = curvature.norm_max / (data.shape[0] * np.count_nonzero(data.std))
-    if alone > ROW_SHARE:
-        return 0.0, f"one row holds {alone:.1%} of the variance: the correction would rest on it"
+    rows = effective_rows(data, curvature)
+    if rows < EFFECTIVE_ROWS:
+        return 0.0, f"{rows:.1f} effective rows a feature, fewer than {EFFECTIVE_ROWS:g}: curvature is too uncertain to correct"
     held = max(1, int(len(pilot.data) * HELD_SHARE))
     if len(pilot.data) - held < 2:
         return 0.0, "there are too few rows to judge the correction on"
@@ -107,7 +118,7 @@ def judge(squares: NDArray[np.float64], added: NDArray[np.float64]) -> tuple[flo
         the error is preferred to it, being less biased.
     """
     count = len(squares)
-    finite = np.isfinite(squares).all(axis=0)
+    finite = np.asarray(np.isfinite(squares).all(axis=0))
     squares = np.where(finite, squares, 0.0)
     loss = squares.mean(axis=0) - added
 
@@ -127,4 +138,3 @@ def judge(squares: NDArray[np.float64], added: NDArray[np.float64]) -> tuple[flo
         return 0.0, f"no share of the correction is surely better on {count:,} held-out rows"
     gain = f"{1 - loss[chosen] / loss[0]:.1%} less" if finite[0] and loss[0] > 0 else "finite"
     return SHARES[chosen], f"held-out loss is {gain} than without correction, on {count:,} rows"
-

@@ -111,7 +111,7 @@ def optimal_levels(
         return OptimalLevels(np.unique([low, high]), rounding_cost(values, np.unique([low, high]), mass), "grid")
     cells = 4 * steps
     cell = np.minimum(((values - low) / (high - low) * cells).astype(np.int64), cells - 1)
-    counts = np.bincount(cell, weights=mass, minlength=cells)
+    counts: NDArray[np.float64] = np.bincount(cell, weights=mass, minlength=cells).astype(np.float64)
     marks = optimal_marks(counts[None], np.zeros(1), np.full(1, steps / cells), steps, intervals, threads=threads)[0]
     levels = low + marks / steps * (high - low)
     levels[-1] = high
@@ -142,12 +142,18 @@ def optimal_marks(
     ndarray of shape (features, intervals + 1), uint16
     """
     return kernel.optimal_marks(
-        np.ascontiguousarray(counts), np.ascontiguousarray(origin), np.ascontiguousarray(extent), steps, intervals,
+        np.ascontiguousarray(counts),
+        np.ascontiguousarray(origin),
+        np.ascontiguousarray(extent),
+        steps,
+        intervals,
         thread_count(threads),
     )[0]
 
 
-def levels_from_marks(marks: NDArray[np.uint16], steps: int, low: NDArray[np.float32], high: NDArray[np.float32]) -> NDArray[np.float32]:
+def levels_from_marks(
+    marks: NDArray[np.uint16], steps: int, low: NDArray[np.float32], high: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """Float32 levels (features, intervals + 1) at grid positions; the ends are exactly low and high."""
     start, span = low.astype(np.float64)[:, None], (high.astype(np.float64) - low)[:, None]
     levels = (start + marks / steps * span).astype(np.float32)

@@ -49,11 +49,16 @@ class Model:
         history: list[dict[str, Any]] | None = None,
         info: dict[str, Any] | None = None,
     ) -> None:
-        self.coef, self.intercept, self.loss, self.columns = np.asarray(coef, np.float64), float(intercept), loss, columns
+        self.coef, self.intercept, self.loss, self.columns = (
+            np.asarray(coef, np.float64),
+            float(intercept),
+            loss,
+            columns,
+        )
         self.history, self.info = history or [], info or {}
 
     def decision(self, X: Any) -> NDArray[np.float64]:
-        """intercept + coef . row for the rows of an array, a `Dataset`, or a file, compressed or raw: float64 (rows,).
+        """Intercept + coef . row for the rows of an array, a `Dataset`, or a file, compressed or raw: float64 (rows,).
 
         A raw file with column names is read by name: columns that the model does not know, a label say, are left out.
         """
@@ -95,16 +100,25 @@ class Model:
         """Write the model to `path`: an .npz of arrays and one JSON text, never a pickle."""
         target = Path(path)
         about = {
-            "format": "zipml-model", "version": MODEL_VERSION, "loss": self.loss, "history": self.history, "info": self.info,
+            "format": "zipml-model",
+            "version": MODEL_VERSION,
+            "loss": self.loss,
+            "history": self.history,
+            "info": self.info,
             "columns": None if self.columns is None else list(self.columns),
-        }  # fmt: skip
+        }
         partial = target.with_name(target.name + ".partial")
         try:
             with partial.open("wb") as file:
-                np.savez(file, coef=self.coef, intercept=np.float64(self.intercept), about=np.frombuffer(json.dumps(about).encode(), np.uint8))
+                np.savez(
+                    file,
+                    coef=self.coef,
+                    intercept=np.float64(self.intercept),
+                    about=np.frombuffer(json.dumps(about).encode(), np.uint8),
+                )
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, target)
+            partial.replace(target)
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise OutputError(f"{target}: cannot write the model: {error.strerror or error}") from error
@@ -131,14 +145,27 @@ class Model:
             raise
         except FileNotFoundError as error:
             raise FormatError(f"{source}: there is no such file") from error
-        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, NotImplementedError, RuntimeError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            BadZipFile,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
             raise CorruptError(f"{source} is not a zipml model, or damaged: {error}") from error
         if about.get("format") != "zipml-model":
             raise FormatError(f"{source} is not a zipml model")
         if about["version"] > MODEL_VERSION:
-            raise FormatError(f"{source}: model version {about['version']}; this zipml-codec reads up to {MODEL_VERSION}")
+            raise FormatError(
+                f"{source}: model version {about['version']}; this zipml-codec reads up to {MODEL_VERSION}"
+            )
         columns = about["columns"]
-        return cls(coef, intercept, about["loss"], None if columns is None else tuple(columns), about["history"], about["info"])
+        return cls(
+            coef, intercept, about["loss"], None if columns is None else tuple(columns), about["history"], about["info"]
+        )
 
     def __repr__(self) -> str:
         return f"Model({len(self.coef)} features, loss={self.loss!r})"

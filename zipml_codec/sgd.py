@@ -30,12 +30,14 @@ SMALLEST_BATCH, LARGEST_BATCH = 64, 1024
 class Curvature:
     """What step sizes are made from, measured on a sample of standardised rows a = (z, 1).
 
-    `largest`: the largest eigenvalue of mean a a'; `norm99`, `norm_max`: percentile and maximum of |a|^2.
+    `largest`: the largest eigenvalue of mean a a'; `norm99`, `norm_max`: percentile and maximum of |a|^2; `tail`:
+    mean |z|^4 / (mean |z|^2)^2, by which long rows make the others count for less.
     """
 
     largest: float
     norm99: float
     norm_max: float
+    tail: float
 
     def step(self, batch: int) -> float:
         """The first step: 1 / (L + R99/B), and no more than a batch with the longest row allows, 1 / (R_max / B)."""
@@ -56,21 +58,24 @@ def curvature_of(standardised: NDArray[np.float32]) -> Curvature:
     """Curvature from standardised rows (m, n), by power iteration."""
     rows = np.concatenate([standardised, np.ones((len(standardised), 1), np.float32)], axis=1)
     norms = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-    vector = np.random.Generator(np.random.Philox(0)).standard_normal(rows.shape[1]).astype(np.float32)
+    generator = np.random.Generator(np.random.Philox(0))
+    vector = generator.standard_normal((rows.shape[1],)).astype(np.float32)
     largest = 0.0
     for _ in range(POWER_ITERATIONS):
         vector /= np.linalg.norm(vector)
         vector = rows.T @ (rows @ vector) / np.float32(len(rows))
         largest = float(np.linalg.norm(vector))
-    return Curvature(largest, float(np.percentile(norms, 99)), float(norms.max()))
+    own = norms - 1
+    tail = float(np.mean(own**2) / max(np.mean(own) ** 2, 1e-30))
+    return Curvature(largest, float(np.percentile(norms, 99)), float(norms.max()), tail)
 
 
 def schedule(name: str, first: float, epoch: int, epochs: int, steps_an_epoch: int) -> NDArray[np.float32]:
     """Step sizes of one epoch, counted from 0: cosine decay to zero over all epochs, or the paper's alpha / epoch."""
     if name == "inverse":
         return np.full(steps_an_epoch, first / (epoch + 1), np.float32)
-    t = (epoch * steps_an_epoch + np.arange(steps_an_epoch)) / (epochs * steps_an_epoch)
-    return (first * (1 + np.cos(np.pi * t)) / 2).astype(np.float32)
+    t: NDArray[np.float64] = (epoch * steps_an_epoch + np.arange(steps_an_epoch)) / (epochs * steps_an_epoch)
+    return np.asarray(first * (1 + np.cos(np.pi * t)) / 2, np.float32)
 
 
 def quantize_vector(v: ArrayLike, levels: int, scale: str = "max", seed: int = 0) -> NDArray[np.float32]:
@@ -137,9 +142,14 @@ def start(data: TrainingData, plan: Plan) -> kernel.State:
     noise = noise_of(data)
     curvature = plan.strength - plan.share * noise
     state = kernel.State(
-        data.shape[1], plan.batch, curvature.astype(np.float32), noise.astype(np.float32), plan.model_bits,
-        plan.gradient_bits, plan.seed,
-    )  # fmt: skip
+        data.shape[1],
+        plan.batch,
+        curvature.astype(np.float32),
+        noise.astype(np.float32),
+        plan.model_bits,
+        plan.gradient_bits,
+        plan.seed,
+    )
     state.bias = plan.bias
     return state
 
@@ -164,7 +174,12 @@ def run(stream: Stream, plan: Plan, on_epoch: EpochEnd | None = None) -> Fit:
             if not finite:
                 return Fit(state.weights[: data.shape[1]].astype(np.float64), state.bias, False, history)
         seconds = time.perf_counter() - begun
-        entry = {"epoch": epoch + 1, "train_loss": (loss - noise) / stream.train_rows, "test_loss": None, "seconds": seconds}
+        entry = {
+            "epoch": epoch + 1,
+            "train_loss": (loss - noise) / stream.train_rows,
+            "test_loss": None,
+            "seconds": seconds,
+        }
         if stream.test_rows:
             entry["test_loss"] = evaluate(stream, state.weights, state.bias, plan.threads, test=True)["loss"]
         history.append(entry)
@@ -182,10 +197,14 @@ def run_to_the_end(stream: Stream, plan: Plan, on_epoch: EpochEnd | None, say: C
             return fit
         say(f"training diverged at step size {plan.step:.3g}: starting again with half of it")
         plan.step /= 2
-    raise DivergenceError(f"{stream.data.name}: training diverges even at step size {plan.step:.3g}; give a smaller step")
+    raise DivergenceError(
+        f"{stream.data.name}: training diverges even at step size {plan.step:.3g}; give a smaller step"
+    )
 
 
-def evaluate(stream: Stream, weights: NDArray[np.float32], bias: float, threads: int, *, test: bool) -> dict[str, float]:
+def evaluate(
+    stream: Stream, weights: NDArray[np.float32], bias: float, threads: int, *, test: bool
+) -> dict[str, float]:
     """Loss and accuracy of a model (padded float32 weights) on the test or the training rows, decoded.
 
     The mean of (z - y)^2 / 2 over codes exceeds that over the data by x'Dx / 2 in expectation, which is subtracted.

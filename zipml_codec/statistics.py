@@ -62,7 +62,8 @@ class Histogram:
     def _targets(self, feature: int, exponent: int, first: int) -> NDArray[np.int64]:
         """The cell of a grid (exponent, first) that each of a feature's cells lies in."""
         own = np.arange(self.cells, dtype=np.int64) + self.first[feature]
-        return (own >> (exponent - int(self.exponent[feature]))) - first
+        target: NDArray[np.int64] = (own >> (exponent - int(self.exponent[feature]))) - first
+        return target
 
     def _flush(self) -> None:
         """Move the 32-bit counts to float64, which counts exactly to 2**53."""
@@ -94,7 +95,9 @@ class Histogram:
 
     def shared(self, low: NDArray[np.float32], high: NDArray[np.float32]) -> tuple[NDArray[np.float64], int, int]:
         """All columns' values on one grid: counts (cells,), exponent and first cell. low, high: each column's range."""
-        exponent, first = (int(part[0]) for part in cells_of(low.min(keepdims=True), high.max(keepdims=True), self.cells))
+        exponent, first = (
+            int(part[0]) for part in cells_of(low.min(keepdims=True), high.max(keepdims=True), self.cells)
+        )
         total = np.zeros(self.cells)
         for feature in range(len(low)):
             if self.spread[feature]:
@@ -105,7 +108,9 @@ class Histogram:
         return total, exponent, first
 
 
-def cells_of(low: NDArray[np.float32], high: NDArray[np.float32], cells: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def cells_of(
+    low: NDArray[np.float32], high: NDArray[np.float32], cells: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Exponent e and first cell floor(low / 2**e) of the finest aligned grid whose `cells` cells cover low..high, low < high."""
     bottom, top = low.astype(np.float64), high.astype(np.float64)
     exponent = np.maximum(np.frexp((top - bottom) / cells)[1].astype(np.int64) - 2, -149)
@@ -120,7 +125,7 @@ def cells_of(low: NDArray[np.float32], high: NDArray[np.float32], cells: int) ->
 def regroup(counts: NDArray[np.generic], target: NDArray[np.int64]) -> NDArray[np.float64]:
     """Counts moved to cells `target`; the cells that leave the grid are empty ones."""
     kept = (target >= 0) & (target < len(counts))
-    return np.bincount(target[kept], weights=counts[kept], minlength=len(counts))
+    return np.bincount(target[kept], weights=counts[kept], minlength=len(counts)).astype(np.float64)
 
 
 class RowSample:
@@ -136,10 +141,8 @@ class RowSample:
     def add(self, x: NDArray[np.float32], first_row: int) -> None:
         """Offer rows first_row, first_row + 1, ..."""
         keys = philox.keys(self.seed, philox.SAMPLE, 0, first_row, len(x))
-        if len(self.keys) == self.most:
-            new = np.flatnonzero(keys < self.keys[-1])
-        else:
-            new = np.argsort(keys, kind="stable")[: self.most]
+        full = len(self.keys) == self.most
+        new = np.flatnonzero(keys < self.keys[-1]) if full else np.argsort(keys, kind="stable")[: self.most]
         if not len(new):
             return
         keys = np.concatenate([self.keys, keys[new]])
@@ -203,7 +206,9 @@ class ColumnStatistics:
         spread: NDArray[np.float64] = np.where(self.high > self.low, np.sqrt(np.maximum(variance, 0)), 0.0)
         return spread
 
-    def optimal_levels(self, bits: int, samples: int, intervals: int, shared: bool, threads: int) -> NDArray[np.float32]:
+    def optimal_levels(
+        self, bits: int, samples: int, intervals: int, shared: bool, threads: int
+    ) -> NDArray[np.float32]:
         """Variance-optimal levels on the grid of `bits` and `samples`: float32 (features or 1, intervals + 1)."""
         if self.histogram is None:
             raise DataError("statistics were taken without a histogram: optimal levels need one")
@@ -226,10 +231,16 @@ class ColumnStatistics:
 
 
 def _grid_units(
-    first: NDArray[np.int64], exponent: NDArray[np.int64], low: NDArray[np.float32], high: NDArray[np.float32], steps: int
+    first: NDArray[np.int64],
+    exponent: NDArray[np.int64],
+    low: NDArray[np.float32],
+    high: NDArray[np.float32],
+    steps: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Start of cell 0 and width of a cell in grid steps from the minimum; width 0 for constant columns."""
     span = high.astype(np.float64) - low
     unit = np.where(span > 0, steps / np.where(span > 0, span, 1), 0)
     start = np.ldexp(first.astype(np.float64), exponent) - low
-    return start * unit, np.ldexp(1.0, exponent) * unit
+    origin: NDArray[np.float64] = np.asarray(start * unit, np.float64)
+    extent: NDArray[np.float64] = np.asarray(np.ldexp(1.0, exponent) * unit, np.float64)
+    return origin, extent

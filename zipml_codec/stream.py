@@ -84,15 +84,23 @@ def code_rows(
     table = None if codec.is_uniform else values[0]
     correction = codec.correction(scale) if estimator == kernel.COLLAPSED else None
     return kernel.Rows(
-        codec.features, codec.bits, codec.samples, codec.stride, affine=affine, table=table, correction=correction,
-        estimator=estimator, draw_seed=draw_seed,
-    )  # fmt: skip
+        codec.features,
+        codec.bits,
+        codec.samples,
+        codec.stride,
+        affine=affine,
+        table=table,
+        correction=correction,
+        estimator=estimator,
+        draw_seed=draw_seed,
+    )
 
 
 class FloatRows:
     """Rows of a float32 array: the same training on exact data, to compare with."""
 
-    samples, row_offset, columns = 1, 0, None
+    samples, row_offset = 1, 0
+    columns: tuple[str, ...] | None = None
 
     def __init__(self, X: ArrayLike, y: ArrayLike) -> None:
         self._x = as_rows(X)
@@ -125,7 +133,9 @@ class FloatRows:
 class Window:
     """Rows in memory: the buffer, and the order in which to take those of one part."""
 
-    def __init__(self, data: NDArray[Any], labels: NDArray[np.float32], numbers: NDArray[np.uint64], order: NDArray[np.uintp]) -> None:
+    def __init__(
+        self, data: NDArray[Any], labels: NDArray[np.float32], numbers: NDArray[np.uint64], order: NDArray[np.uintp]
+    ) -> None:
         self.data, self.labels, self.numbers, self.order = data, labels, numbers, order
 
 
@@ -173,7 +183,10 @@ class Stream:
             elif test:
                 return
             yield Window(
-                self._buffer(chunks), data.labels[numbers], (numbers + data.row_offset).astype(np.uint64), taken.astype(np.uintp)
+                self._buffer(chunks),
+                data.labels[numbers],
+                (numbers + data.row_offset).astype(np.uint64),
+                taken.astype(np.uintp),
             )
 
     def batches(self, epoch: int, batch: int) -> Iterator[Window]:
@@ -185,7 +198,9 @@ class Stream:
             whole = len(window.order) // batch * batch
             yield Window(window.data, window.labels, window.numbers, window.order[:whole])
             rest = window.order[whole:]
-            left = Window(window.data[rest], window.labels[rest], window.numbers[rest], np.arange(len(rest), dtype=np.uintp))
+            left = Window(
+                window.data[rest], window.labels[rest], window.numbers[rest], np.arange(len(rest), dtype=np.uintp)
+            )
         if left is not None and len(left.order):
             yield left
 
@@ -193,7 +208,9 @@ class Stream:
         """At most `count` training rows, a uniform sample, gathered in one pass: in random order, the order being 0, 1, ..."""
         share = min(1.0, count / max(self.train_rows, 1))
         parts = [part for part in self._sampled(share) if len(part.data)]
-        data, labels, numbers = (np.concatenate([getattr(part, name) for part in parts]) for name in ("data", "labels", "numbers"))
+        data, labels, numbers = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("data", "labels", "numbers")
+        )
         data, labels, numbers = data[:count], labels[:count], numbers[:count]
         return Window(data, labels, numbers, np.arange(len(data), dtype=np.uintp))
 
@@ -201,7 +218,9 @@ class Stream:
         generator = np.random.Generator(np.random.Philox(self.seed))
         for window in self.windows(2**30):
             keep = window.order if share >= 1 else window.order[generator.random(len(window.order)) < share]
-            yield Window(window.data[keep], window.labels[keep], window.numbers[keep], np.arange(len(keep), dtype=np.uintp))
+            yield Window(
+                window.data[keep], window.labels[keep], window.numbers[keep], np.arange(len(keep), dtype=np.uintp)
+            )
 
 
 def _join(left: Window, window: Window) -> Window:

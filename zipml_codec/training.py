@@ -127,20 +127,39 @@ def train(
     pilot = stream.sample(pilot_rows(source))
     curvature = curvature_of(standardised(source, pilot, sample_rows(source.shape[1]), workers))
     plan = Plan(
-        epochs=check_integer("epochs", epochs, 1), batch=size, step=given or curvature.step(size), schedule=schedule,
+        epochs=check_integer("epochs", epochs, 1),
+        batch=size,
+        step=given or curvature.step(size),
+        schedule=schedule,
         strength=check_number("strength", strength, 0) if penalty == "l2" else 0.0,
-        model_bits=check_bits("model_bits", model_bits), gradient_bits=check_bits("gradient_bits", gradient_bits),
-        estimator=ESTIMATORS.get(debias, kernel.MEAN), seed=seed, threads=workers, bias=float(pilot.labels.mean(dtype=np.float64)),
-    )  # fmt: skip
+        model_bits=check_bits("model_bits", model_bits),
+        gradient_bits=check_bits("gradient_bits", gradient_bits),
+        estimator=ESTIMATORS.get(debias, kernel.MEAN),
+        seed=seed,
+        threads=workers,
+        bias=float(pilot.labels.mean(dtype=np.float64)),
+    )
     plan.share, reason = _share(source, pilot, plan, curvature, debias)
     logger.info("debias=%s: share %g of the correction: %s", debias, plan.share, reason)
     on_epoch = progress if callable(progress) else print_epoch if progress else None
     fit, reason = _fit(stream, plan, curvature, given, on_epoch, debias == "auto", reason)
     info = {
-        "rows": source.shape[0], "train_rows": stream.train_rows, "test_rows": stream.test_rows, "batch": size, "step": plan.step,
-        "schedule": schedule, "epochs": epochs, "penalty": penalty, "strength": plan.strength, "debias": debias,
-        "share": plan.share, "debias_reason": reason, "model_bits": model_bits, "gradient_bits": gradient_bits, "seed": seed,
-    } | _final(stream, fit, workers, bool(np.isin(source.labels[:4096], (-1, 1)).all()))  # fmt: skip
+        "rows": source.shape[0],
+        "train_rows": stream.train_rows,
+        "test_rows": stream.test_rows,
+        "batch": size,
+        "step": plan.step,
+        "schedule": schedule,
+        "epochs": epochs,
+        "penalty": penalty,
+        "strength": plan.strength,
+        "debias": debias,
+        "share": plan.share,
+        "debias_reason": reason,
+        "model_bits": model_bits,
+        "gradient_bits": gradient_bits,
+        "seed": seed,
+    } | _final(stream, fit, workers, bool(np.isin(source.labels[:4096], (-1, 1)).all()))
     coef = fit.weights * inverse_std(source.std)
     return Model(coef, fit.bias - float(coef @ source.mean), loss, source.columns, fit.history, info)
 
@@ -158,14 +177,18 @@ def training_data(data: Any) -> TrainingData:
 
 def _check(source: TrainingData, loss: str, debias: str) -> None:
     if debias in ESTIMATORS and source.samples < 2 and np.any(source.noise):
-        raise OptionError(f"debias={debias!r} needs codes of samples >= 2; {source.name} has 1: use 'diagonal' or 'auto'")
+        raise OptionError(
+            f"debias={debias!r} needs codes of samples >= 2; {source.name} has 1: use 'diagonal' or 'auto'"
+        )
     if debias in ESTIMATORS and not np.any(source.noise):
         raise OptionError(f"debias={debias!r} has nothing to correct: {source.name} holds no stochastic codes")
     if loss == "lssvm":
         wrong = ~np.isin(source.labels, (-1, 1))
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise DataError(f"{source.name}: row {row + 1}: the label is {source.labels[row]:g}; loss='lssvm' takes -1 and +1")
+            raise DataError(
+                f"{source.name}: row {row + 1}: the label is {source.labels[row]:g}; loss='lssvm' takes -1 and +1"
+            )
 
 
 def _share(source: TrainingData, pilot: Window, plan: Plan, curvature: Curvature, debias: str) -> tuple[float, str]:
@@ -216,4 +239,7 @@ def print_epoch(entry: dict[str, Any]) -> None:
     import sys
 
     test = "" if entry["test_loss"] is None else f"  test loss {entry['test_loss']:.6g}"
-    print(f"epoch {entry['epoch']:3d}  train loss {entry['train_loss']:.6g}{test}  {entry['seconds']:.3f} s", file=sys.stderr)
+    print(
+        f"epoch {entry['epoch']:3d}  train loss {entry['train_loss']:.6g}{test}  {entry['seconds']:.3f} s",
+        file=sys.stderr,
+    )
