@@ -14,6 +14,7 @@ def count(
     x: NDArray[np.float32],
     base: NDArray[np.float32],
     scale: NDArray[np.float32],
+    cells: int,
     counts: NDArray[np.uint32],
     threads: int,
 ) -> None: ...

@@ -12,7 +12,7 @@ cdef extern from "scan.h" nogil:
         size_t features, pitch, rows
         int level, threads
     int scan_rows(const scan_job *job, const float *shift, float *low, float *high, double *sum, double *square, double *partial)
-    void count_rows(const scan_job *job, const float *base, const float *scale, size_t cells, uint32_t *counts, int copies)
+    void count_rows(const scan_job *job, const float *base, const float *scale, size_t cells, size_t room, uint32_t *counts, int copies)
 
 cdef extern from "levels.h" nogil:
     ctypedef struct grid_job:
@@ -42,13 +42,13 @@ def scan(const float[:, ::1] x, const float[::1] shift, float[::1] low, float[::
     return bool(bad)
 
 
-def count(const float[:, ::1] x, const float[::1] base, const float[::1] scale, uint32_t[:, :, ::1] counts, int threads):
-    """Adds each value to counts[copy, feature, trunc((x - base) * scale)]; the copies are summed by the caller."""
+def count(const float[:, ::1] x, const float[::1] base, const float[::1] scale, size_t cells, uint32_t[:, :, ::1] counts, int threads):
+    """Adds each value to counts[copy, feature, trunc((x - base) * scale)], held below `cells`; the caller sums the copies."""
     cdef scan_job job = scan_job(NULL, x.shape[1], x.shape[1], x.shape[0], simd.index(), threads)
     if job.rows:
         job.x = &x[0, 0]
         with nogil:
-            count_rows(&job, &base[0], &scale[0], counts.shape[2], &counts[0, 0, 0], <int>counts.shape[0])
+            count_rows(&job, &base[0], &scale[0], cells, counts.shape[2], &counts[0, 0, 0], <int>counts.shape[0])
 
 
 def optimal_marks(const double[:, ::1] counts, const double[::1] origin, const double[::1] extent, size_t steps, size_t intervals, int threads):

@@ -14,7 +14,7 @@
 #include "each_level.h"
 
 typedef uint32_t (*scan_fn)(const float *, size_t, size_t, size_t, const float *, float *, float *, double *, double *);
-typedef void (*count_fn)(const float *, size_t, size_t, size_t, const float *, const float *, size_t, uint32_t *);
+typedef void (*count_fn)(const float *, size_t, size_t, size_t, const float *, const float *, size_t, size_t, uint32_t *);
 static const scan_fn SCAN[LEVEL_COUNT] = FOR_LEVEL(scan_strip);
 static const count_fn COUNT[LEVEL_COUNT] = FOR_LEVEL(count_strip);
 
@@ -75,7 +75,7 @@ int scan_rows(const scan_job *job, const float *shift, float *low, float *high, 
     return bad != 0;
 }
 
-void count_rows(const scan_job *job, const float *base, const float *scale, size_t cells, uint32_t *counts, int copies)
+void count_rows(const scan_job *job, const float *base, const float *scale, size_t cells, size_t room, uint32_t *counts, int copies)
 {
     const size_t n = job->features, blocks = (n + BLOCK - 1) / BLOCK, parts = (size_t)copies;
     const int threads = threads_for(job->threads, job->rows * n, blocks * parts);
@@ -87,6 +87,6 @@ void count_rows(const scan_job *job, const float *base, const float *scale, size
             memcpy(padded[0], base + first, width * sizeof *base);
             memcpy(padded[1], scale + first, width * sizeof *scale);
             COUNT[job->level](job->x + from * job->pitch + first, job->pitch, job->rows * (part + 1) / parts - from, width, padded[0],
-                              padded[1], cells, counts + (part * n + first) * cells);
+                              padded[1], cells, room, counts + (part * n + first) * room);
         }
 }

@@ -28,7 +28,7 @@ KERNEL_FN uint32_t LEVELED(scan_strip)(const float *x, size_t pitch, size_t rows
 }
 
 KERNEL_FN void LEVELED(count_strip)(const float *x, size_t pitch, size_t rows, size_t width, const float *base, const float *scale,
-                                    size_t cells, uint32_t *counts)
+                                    size_t cells, size_t room, uint32_t *counts)
 {
     const f16 last = f_set((float)(cells - 1));
     for (size_t r = 0; r < rows; r++, x += pitch) {
@@ -40,6 +40,6 @@ KERNEL_FN void LEVELED(count_strip)(const float *x, size_t pitch, size_t rows, s
         for (int at = 0; at < BLOCK; at += 16)
             u_store(cell + at, u_trunc(f_min(f_mul(f_sub(f_load(a + at), f_load(base + at)), f_load(scale + at)), last)));
         for (size_t f = 0; f < width; f++)
-            counts[f * cells + cell[f]]++;
+            counts[f * room + cell[f]]++;
     }
 }

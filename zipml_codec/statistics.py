@@ -16,6 +16,7 @@ from .levels import grid_steps, levels_from_marks, optimal_marks
 
 MOST_CELLS, FEWEST_CELLS = 2048, 256
 CELL_BYTES = 256 << 20  # all features' cells together, as far as FEWEST_CELLS allows
+CELL_PADDING = 16  # counts between features: the same cell of neighbours must not share a cache set
 SAMPLE_ROWS, SAMPLE_BYTES = 1024, 64 << 20
 COUNT_LIMIT = 2**32 - 1
 LEVEL_FEATURES = 512  # features whose counts are widened to float64 at a time
@@ -31,7 +32,8 @@ class Histogram:
     def __init__(self, features: int) -> None:
         room = CELL_BYTES // (4 * features)
         self.cells = int(min(MOST_CELLS, max(FEWEST_CELLS, 1 << max(room.bit_length() - 1, 0))))
-        self.counts = np.zeros((features, self.cells), np.uint32)
+        self._room = np.zeros((features, self.cells + CELL_PADDING), np.uint32)
+        self.counts = self._room[:, : self.cells]
         self.exponent = np.zeros(features, np.int64)
         self.first = np.zeros(features, np.int64)  # cell 0 starts at first * 2**exponent
         self.spread = np.zeros(features, bool)  # False while all values so far are equal: nothing is counted yet
@@ -80,10 +82,10 @@ class Histogram:
         scale = np.where(self.spread, np.ldexp(1.0, np.clip(-self.exponent, -149, 127)), 0).astype(np.float32)
         base = np.ldexp(self.first.astype(np.float64), self.exponent).astype(np.float32)
         narrow = x.shape[1] <= 64 * threads and len(x) >= 4096
-        counts = np.zeros((threads, *self.counts.shape), np.uint32) if narrow else self.counts[None]
-        kernel.count(x, base, scale, counts, threads)
+        counts = np.zeros((threads, *self._room.shape), np.uint32) if narrow else self._room[None]
+        kernel.count(x, base, scale, self.cells, counts, threads)
         if narrow:
-            self.counts += counts.sum(axis=0, dtype=np.uint32)
+            self._room += counts.sum(axis=0, dtype=np.uint32)
         self.counts[~self.spread] = 0
         self.rows += len(x)
         self._since += len(x)
