@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from ..errors import CorruptError, FormatError, OptionError, OutputError
 from ..kernels import checksums
+from .seal import check_seal, write_seal
 
 try:
     import fcntl
@@ -203,6 +204,7 @@ class ContainerWriter:
         if self.has_labels:
             labels = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             labels.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            labels.set_obj_track_times(False)
             space = h5py.h5s.create_simple((header.rows,))
             h5py.h5d.create(file.id, b"labels", h5py.h5t.IEEE_F32LE, space, dcpl=labels)
         self._create_codes(file)
@@ -221,6 +223,7 @@ class ContainerWriter:
         plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plist.set_chunk((header.chunk_rows, header.stride))
         plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        plist.set_obj_track_times(False)  # the same data give the same bytes at any time
         if header.zstd:
             plist.set_filter(ZSTD_FILTER, h5py.h5z.FLAG_OPTIONAL, (header.zstd,))
             plist.set_fletcher32()
@@ -283,8 +286,13 @@ class ContainerWriter:
                 value = getattr(self.header, field.name)
                 file.attrs[field.name] = np.uint64(value) if isinstance(value, int) else value
             file.attrs["xxh3"] = np.uint64(header_digest(self.header, digests))
+            ranges = chunk_table(file["codes"].id, self.header)[:, :2]
+            if self.has_labels:
+                place = [int(file["labels"].id.get_offset()), 4 * self.header.rows]
+                ranges = np.concatenate([ranges, np.array([place])])
             file.close()
             self._file = None
+            write_seal(self._lock, ranges)
         with ContainerReader(self.partial, locking=False) as reader:
             reader.verify()
         with disk_errors(self.path):
@@ -394,9 +402,12 @@ class ContainerReader:
         if not path.exists():
             raise FormatError(f"{path}: there is no such file")
         try:
+            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            sealed = check_seal(self._descriptor)  # before HDF5 interprets a byte
             with h5py.File(path, "r", locking=locking) as file:
+                if not sealed and file.attrs.get("format") == "zipml":
+                    raise CorruptError("its seal is missing: the file was cut off or changed")
                 self._read_header(file)
-                self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         except FormatError as error:
             raise type(error)(f"{path}: {error}") from error
         except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:

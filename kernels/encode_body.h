@@ -69,7 +69,7 @@ LANE_FN int LEVELED(encode_tile)(const encode_task *task, int uniform, int searc
         const float *x = task->x + r * task->pitch;
         float padded[BLOCK] ALIGNED64;
         if (task->width < BLOCK) {
-            memset(padded, 0, sizeof padded);
+            memcpy(padded, level, sizeof padded); /* code 0, and within the levels */
             memcpy(padded, x, task->width * sizeof *x);
             x = padded;
         }

@@ -188,6 +188,8 @@ class ColumnStatistics:
         before = self.low.copy()
         if kernel.scan(x, self._shift, self.low, self.high, self._sum, self._square, threads):
             return False
+        for bound in (self.low, self.high):
+            bound += 0.0  # no -0.0: which of two equal zeros comes out would depend on the threads
         if self.histogram is not None:
             self.histogram.cover(self.low, self.high, before)
             self.histogram.add(x, threads)

@@ -1,0 +1,447 @@
+"""The container: against a reader that is made from FORMAT.md alone, other HDF5 readers, damage, full disks, other writers."""
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pyfive
+import pytest
+import xxhash
+
+from zipml_codec import Dataset, compress
+from zipml_codec import open as open_file
+from zipml_codec.errors import CorruptError, FormatError
+from zipml_codec.formats import container
+from zipml_codec.formats.arrays import array_source
+from zipml_codec.formats.seal import write_seal
+from zipml_codec.kernels import simd
+
+BITS = [(1, 1), (3, 2), (4, 2), (5, 3), (8, 1)]
+NAMES = ["plain", "with,comma", "grüß \U0001f40d", "", 'quo"te']
+assert hdf5plugin.FILTERS["zstd"] == 32015  # importing it lets h5py read zstd chunks
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 10)
+
+
+@contextmanager
+def edited(path):
+    """A file opened by HDF5 for changes, which takes the seal off, and sealed again."""
+    with h5py.File(path, "r+") as file:
+        yield file
+        codes, labels = file["codes"].id, file["labels"].id
+        chunks = [codes.get_chunk_info(i) for i in range(codes.get_num_chunks())]
+        ranges = [(chunk.byte_offset, chunk.size) for chunk in chunks] + [(labels.get_offset(), labels.get_storage_size())]
+    descriptor = os.open(path, os.O_RDWR)
+    write_seal(descriptor, np.array(ranges))
+    os.close(descriptor)
+
+
+def table(rows=700, features=5, seed=0):
+    """Rows of one constant, one integer and some smooth columns, and labels."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(rows, features)).astype(np.float32) * np.float32(3)
+    X[:, 1::4] = np.float32(0.1)
+    X[:, 2::4] = rng.integers(-3, 9, size=X[:, 2::4].shape)
+    return X, rng.normal(size=rows).astype(np.float32)
+
+
+# ---- A reader from FORMAT.md: NumPy, h5py and xxhash ----
+
+
+def xxh3(array):
+    return xxhash.xxh3_64_intdigest(np.ascontiguousarray(array).tobytes())
+
+
+def read_attributes(file):
+    names = ("rows", "features", "bits", "samples", "stride", "chunk_rows", "seed", "row_offset", "zstd")
+    header = {name: int(file.attrs[name]) for name in names}
+    header |= {name: str(file.attrs[name]) for name in ("level_kind", "rounding", "tool", "options")}
+    assert set(file.attrs) == {*header, "format", "version", "xxh3"}
+    assert file.attrs["format"] == "zipml" and file.attrs["version"] == 1
+    assert all(file.attrs[name].dtype == np.uint64 and file.attrs[name].shape == () for name in (*names, "xxh3"))
+    return header
+
+
+def read_datasets(file, header):
+    """All datasets but codes, their digests and the header's checked (section 4)."""
+    K, n = header["rows"], header["features"]
+    chunks = -(-K // header["chunk_rows"])
+    data = {name: file[name][()] for name in file if name != "codes"}
+    count, s = len(data["sample_rows"]), (2 ** header["bits"] - 1) // header["samples"]
+    width = 2 if header["level_kind"] == "uniform" else s + 1
+    shapes = dict.fromkeys(("low", "high"), ("<f4", (n,))) | dict.fromkeys(
+        ("mean", "std", "noise", "error"), ("<f8", (n,))
+    )
+    shapes |= {
+        "levels": ("<f4", (len(data["levels"]), width)),
+        "digests": ("<u8", (chunks,)),
+        "sample_rows": ("<i8", (count,)),
+    }
+    shapes |= {
+        "sample_values": ("<f4", (count, n)),
+        "labels": ("<f4", (K,)),
+        "columns": ("|u1", (data.get("columns", [""]).__len__(),)),
+    }
+    assert {*shapes} - {"labels", "columns"} <= {*data} <= {*shapes}
+    digests = {}
+    for name, array in data.items():
+        assert (array.dtype.str, array.shape) == shapes[name], name
+        assert file[name].chunks is None
+        digests[name] = f"{xxh3(array):016x}"
+        assert int(file[name].attrs["xxh3"]) == xxh3(array), name
+    text = json.dumps({"digests": digests, "header": header}, sort_keys=True, separators=(",", ":"))
+    assert xxhash.xxh3_64_intdigest(text.encode("ascii")) == int(file.attrs["xxh3"])
+    return data
+
+
+def read_codes(packed, header):
+    n, b = header["features"], header["bits"]
+    used = -(-n * b // 8)
+    line = -(-used // 64) * 64
+    assert header["stride"] == (line if 8 * (line - used) <= line else used)
+    bits = np.unpackbits(packed, axis=1, bitorder="little")
+    assert not bits[:, n * b :].any()
+    return (bits[:, : n * b].reshape(len(packed), n, b) << np.arange(b, dtype=np.uint8)).sum(axis=2)
+
+
+def decode(t, levels, header):
+    k, s = header["samples"], (2 ** header["bits"] - 1) // header["samples"]
+    levels = np.broadcast_to(levels, (header["features"], levels.shape[1]))
+    if header["level_kind"] == "uniform":
+        lo, hi = levels.T
+        step = ((hi.astype(np.float64) - lo) / (s * k)).astype(np.float32)
+        return np.where(t == s * k, hi, lo + t.astype(np.float32) * step)
+    f, (i, up) = np.arange(header["features"]), np.divmod(t, k)
+    below, above = (levels[f, np.minimum(i + j, s)].astype(np.float64) for j in (0, 1))
+    return (below + up / k * (above - below)).astype(np.float32)
+
+
+def read(path):
+    """Header, datasets, codes and decoded rows of a file."""
+    with h5py.File(path, "r") as file:
+        header = read_attributes(file)
+        data = read_datasets(file, header)
+        codes = file["codes"]
+        assert codes.dtype == np.uint8 and codes.shape == (header["rows"], header["stride"])
+        assert codes.chunks == (header["chunk_rows"], header["stride"])
+        filters = codes.id.get_create_plist()
+        found = [filters.get_filter(i)[:3] for i in range(filters.get_nfilters())]
+        assert found == ([(32015, 1, (header["zstd"],)), (3, 0, ())] if header["zstd"] else [])
+        packed = codes[()]
+    padded = np.zeros((len(data["digests"]) * header["chunk_rows"], header["stride"]), np.uint8)
+    padded[: len(packed)] = packed
+    assert [xxh3(chunk) for chunk in np.split(padded, len(data["digests"]))] == data["digests"].tolist()
+    t = read_codes(packed, header)
+    assert t.max() <= (2 ** header["bits"] - 1) // header["samples"] * header["samples"]
+    return header, data, t, decode(t, data["levels"], header)
+
+
+@pytest.mark.parametrize(("bits", "samples"), BITS)
+@pytest.mark.parametrize("levels", ["optimal", "uniform"])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("zstd", [None, 3])
+def test_a_reader_from_the_specification(tmp_path, small_chunks, bits, samples, levels, shared, zstd):
+    X, y = table()
+    for labelled, named in itertools.product([False, True], repeat=2):
+        source = array_source(X, y if labelled else None, "X", NAMES if named else None)
+        path = tmp_path / f"{labelled}{named}.zipml.h5"
+        with compress(
+            source,
+            path=path,
+            bits=bits,
+            samples=samples,
+            levels=levels,
+            shared_levels=shared,
+            zstd=zstd,
+            seed=2**64 - 1,
+        ) as ours:
+            header, data, t, values = read(path)
+            np.testing.assert_array_equal(ours.codes(), t)
+            np.testing.assert_array_equal(ours.decode(), values)
+            assert (header["seed"], header["zstd"], header["level_kind"]) == (
+                2**64 - 1,
+                zstd or 0,
+                "uniform" if levels == "uniform" else "table",
+            )
+            assert (
+                len(data["levels"]) == (1 if shared else 5) and ours.chunks == len(data["digests"]) > 1
+            ) or bits == 1
+            assert (ours.columns, "columns" in data) == ((tuple(NAMES), True) if named else (None, False))
+            assert ("labels" in data) == ours.has_labels == labelled
+            if labelled:
+                np.testing.assert_array_equal(data["labels"], y)
+                np.testing.assert_array_equal(ours.labels, y)
+            if named:
+                assert json.loads(data["columns"].tobytes()) == NAMES
+            for name in ("mean", "std", "noise", "error", "low", "high", "sample_rows", "sample_values"):
+                np.testing.assert_array_equal(getattr(ours, name), data[name])
+            np.testing.assert_array_equal(data["sample_values"], X[data["sample_rows"]])
+            assert (np.diff(data["sample_rows"]) > 0).all()
+
+
+def test_nearest_rounding_is_said(tmp_path):
+    compress(table()[0], path=tmp_path / "f", samples=1, rounding="nearest", levels="uniform").close()
+    header, data, _, values = read(tmp_path / "f")
+    assert header["rounding"] == "nearest" and not data["noise"].any()
+    step = (data["high"].astype(np.float64) - data["low"]) / 15
+    assert (np.abs(values - table()[0]) <= step * (0.5 + 1e-5) + 1e-7).all()
+
+
+@pytest.mark.parametrize("zstd", [None, 5])
+def test_other_readers(tmp_path, small_chunks, zstd):
+    path = tmp_path / "f.zipml.h5"
+    X, y = table()
+    with compress(X, y, path=path, zstd=zstd) as ours:
+        with h5py.File(path) as file:
+            np.testing.assert_array_equal(file["codes"][()], ours.packed())
+        if zstd is None:
+            with pyfive.File(path) as other:
+                np.testing.assert_array_equal(other["codes"][:], ours.packed())
+                np.testing.assert_array_equal(other["labels"][:], y)
+                assert other.attrs["rows"] == 700
+
+
+@pytest.mark.parametrize("zstd", [None, 1])
+def test_large_chunks_are_page_aligned(tmp_path, monkeypatch, zstd):
+    monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 18)
+    X = np.random.default_rng(0).random((9000, 250), np.float32)
+    compress(X, np.zeros(9000), path=tmp_path / "f", zstd=zstd).close()
+    with h5py.File(tmp_path / "f") as file:
+        chunks = [file["codes"].id.get_chunk_info(i) for i in range(file["codes"].id.get_num_chunks())]
+    assert len(chunks) > 3
+    assert all(chunk.byte_offset % 4096 == 0 for chunk in chunks)
+
+
+@pytest.mark.parametrize(
+    ("rows", "features", "bits"),
+    [
+        (1, 1, 4),
+        (100, 10, 4),
+        (5000, 37, 3),
+        (20_000, 130, 2),
+        (12_000, 1000, 4),
+        pytest.param(100_000, 1000, 4, marks=pytest.mark.slow),
+    ],
+)
+def test_codes_take_their_bits(tmp_path, rows, features, bits):
+    """3 % + 64 KiB beyond the rows' bytes (where a row is padded to whole lines, those lines); labels are part of it."""
+    block = np.random.default_rng(0).normal(size=(1000, features)).astype(np.float32)
+    blocks = [(block[: rows - start], block[: rows - start, 0]) for start in range(0, rows, 1000)]
+    with compress(blocks, path=tmp_path / "f", bits=bits, samples=1) as data:
+        used = -(-features * bits // 8)
+        line = -(-used // 64) * 64
+        stride = line if 8 * (line - used) <= line else used
+        assert data.shape == (rows, features) and data.stride == stride
+        size = (tmp_path / "f").stat().st_size
+        assert size == data.file_bytes
+        assert size <= 1.03 * rows * stride + 65536 + (4 * rows if features < 500 else 0)
+
+
+# ---- The same bytes ----
+
+
+class Blocks:
+    """Rows by blocks of one size, as often as wanted."""
+
+    def __init__(self, X, y, size):
+        self.X, self.y, self.size = X, y, size
+
+    def __iter__(self):
+        for start in range(0, len(self.X), self.size):
+            yield self.X[start : start + self.size].copy(), self.y[start : start + self.size]
+
+
+@pytest.mark.parametrize("zstd", [None, 1])
+@pytest.mark.parametrize(
+    "options", [{}, {"levels": "uniform", "shared_levels": True}, {"shared_levels": True, "bits": 7}], ids=str
+)
+def test_bytes_do_not_depend_on_how_they_were_made(tmp_path, options, zstd):
+    X, y = table(70_000, 6)
+    path = tmp_path / "f"
+
+    def made(source, *labels, **more):
+        compress(source, *labels, path=path, overwrite=True, zstd=zstd, **options, **more).close()
+        return path.read_bytes()
+
+    whole = made(X, y)
+    assert all(made(X, y, threads=threads) == whole for threads in (1, 2, 5))
+    by_blocks = made(Blocks(X, y, 70_000))
+    assert all(made(Blocks(X, y, size)) == by_blocks for size in (33, 1000, 65_536))
+    for level in simd.levels():
+        with simd.use(level):
+            assert made(X, y) == whole, level
+
+
+def test_bytes_do_not_depend_on_the_clock(tmp_path):
+    X, y = table()
+    for name in "ab":
+        compress(X, y, path=tmp_path / name).close()
+        time.sleep(1.1)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_the_sign_of_zero_does_not_depend_on_threads(tmp_path):
+    X = np.abs(table(60_000, 3)[0])
+    X[::7], X[5::11], X[0] = 0.0, -0.0, 5
+    contents = set()
+    for threads in (1, 2, 3, 4, 8) * 3:
+        compress(X, path=tmp_path / "f", overwrite=True, threads=threads).close()
+        with h5py.File(tmp_path / "f") as file:
+            contents.add((file["low"][()].tobytes(), int(file.attrs["xxh3"])))
+    assert len(contents) == 1
+
+
+# ---- Damage ----
+
+# argv: file, number of random bits, "bits" or "cuts". One process for all of it, so that a crash shows as one. "At" is what it was at.
+DAMAGE = """
+import json, os, sys
+import numpy as np
+import zipml_codec
+from zipml_codec.errors import ZipMLError
+
+path, count, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+content = open(path, "rb").read()
+
+def state():
+    with zipml_codec.open(path) as data:
+        arrays = [data.decode(), data.labels, data.levels, data.noise, data.error, data.mean, data.std, data.low, data.high]
+        rest = repr((data.columns, data.seed, data.row_offset, data.samples, data.options, data.rounding))
+        data.verify()
+    return [array.tobytes() for array in (*arrays, data.sample_rows, data.sample_values)], rest
+
+good = state()
+seen = {"same": 0, "error": 0}
+bits = np.random.default_rng(0).permutation(8 * len(content))[:count].tolist()
+for at in bits if kind == "bits" else range(0, len(content), 512):
+    print("at", at, flush=True)
+    with open(path, "r+b") as file:
+        if kind == "bits":
+            file.seek(at // 8)
+            file.write(bytes([content[at // 8] ^ 1 << at % 8]))
+        else:
+            file.truncate(at)
+    try:
+        assert state() == good, f"other data at {at}"
+        seen["same"] += 1
+    except ZipMLError as error:
+        assert os.path.basename(path) in str(error), (at, error)
+        assert "\\n" not in str(error), (at, error)
+        seen["error"] += 1
+    with open(path, "r+b") as file:
+        file.write(content)
+print(json.dumps(seen))
+"""
+
+
+def run(script, *args, timeout=240):
+    command = [sys.executable, "-X", "faulthandler", "-c", script, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.mark.parametrize("kind", ["bits", "cuts"])
+@pytest.mark.parametrize(("levels", "zstd"), [("optimal", None), ("uniform", 3)])
+def test_damage_is_told_and_never_other_data(tmp_path, small_chunks, kind, levels, zstd):
+    X, y = table()
+    source = array_source(X, y, "X", NAMES)
+    compress(source, path=tmp_path / "some.zipml.h5", levels=levels, zstd=zstd).close()
+    done = run(DAMAGE, tmp_path / "some.zipml.h5", 500, kind)
+    assert done.returncode == 0, (done.returncode, done.stdout.splitlines()[-1:], done.stderr[-1500:])
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["error"] > (100 if kind == "bits" else 10)
+    assert kind == "bits" or seen["same"] == 0
+
+
+@pytest.mark.parametrize("zstd", [None, 3])
+@pytest.mark.parametrize("name", ["codes", "labels", "levels", "digests", "noise", "mean", "error", "columns"])
+def test_every_dataset_has_a_digest(tmp_path, small_chunks, name, zstd):
+    path = tmp_path / "f"
+    compress(array_source(*table(), "X", NAMES), path=path, zstd=zstd).close()
+    with h5py.File(path) as file:
+        where = file[name].id.get_chunk_info(1).byte_offset if name == "codes" else file[name].id.get_offset()
+    content = bytearray(path.read_bytes())
+    for bit in range(32):
+        content[where + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        with pytest.raises(CorruptError, match=re.escape(str(path))) as caught, open_file(path) as data:
+            data.verify()
+        assert name != "codes" or "chunk 1" in str(caught.value)
+        content[where + bit // 8] ^= 1 << bit % 8
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rows",
+        "bits",
+        "samples",
+        "stride",
+        "chunk_rows",
+        "seed",
+        "row_offset",
+        "zstd",
+        "rounding",
+        "level_kind",
+        "tool",
+        "options",
+    ],
+)
+def test_the_header_has_a_digest(tmp_path, name):
+    compress(*table(), path=tmp_path / "f").close()
+    with edited(tmp_path / "f") as file:
+        value = file.attrs[name]
+        file.attrs[name] = value + "x" if isinstance(value, str) else value + np.uint64(1)
+    with pytest.raises(CorruptError, match=re.escape(str(tmp_path / "f"))):
+        open_file(tmp_path / "f")
+
+
+def test_a_file_changed_by_hdf5_is_refused(tmp_path):
+    compress(*table(), path=tmp_path / "f").close()
+    with h5py.File(tmp_path / "f", "r+") as file:
+        file.attrs["note"] = "added"
+    with pytest.raises(CorruptError, match="seal is missing"):
+        open_file(tmp_path / "f")
+
+
+def test_files_that_are_not_ours(tmp_path):
+    path = tmp_path / "f"
+    compress(*table(), path=path).close()
+    with edited(path) as file:
+        file.attrs["version"] = 2
+    with pytest.raises(FormatError, match=r"version 2.*newer") as caught:
+        open_file(path)
+    assert not isinstance(caught.value, CorruptError)
+    (tmp_path / "text").write_text("1,2,3\n" * 1000)
+    (tmp_path / "empty").touch()
+    (tmp_path / "folder").mkdir()
+    with h5py.File(tmp_path / "hdf5", "w") as file:
+        file["codes"] = np.arange(10)
+    for name, told in (
+        ("text", "not a"),
+        ("empty", "not a"),
+        ("folder", "folder"),
+        ("hdf5", "not a"),
+        ("missing", "no such file"),
+    ):
+        with pytest.raises(FormatError, match=told) as caught:
+            open_file(tmp_path / name)
+        assert name in str(caught.value) and isinstance(caught.value, OSError)
+
+
+def test_a_dataset_without_locks(tmp_path):
+    compress(*table(), path=tmp_path / "f").close()
+    with Dataset(Path(tmp_path / "f"), locking=False) as data:
+        data.verify()
+        assert data.decode().shape == (700, 5)

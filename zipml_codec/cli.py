@@ -1,0 +1,400 @@
+"""The command `zipml`: compress, info, verify, decompress, train, predict, demo.
+
+Standard output carries the result, a table or one JSON object; standard error carries progress, notes and errors. Every
+error is one line, `zipml: <what is wrong>`, with exit code 2; ZIPML_DEBUG=1 adds the traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from .compress import compress_with_report
+from .dataset import Dataset
+from .errors import ZipMLError
+from .export import decompress as export_rows
+from .export import predict_to_csv
+from .formats.container import check_output
+from .formats.readers import open_source
+from .model import Model
+from .progress import Progress
+from .training import print_epoch
+from .training import train as train_model
+from .version import VERSION
+
+BAD_INPUT, INTERRUPTED, BUG = 2, 130, 1
+SHOWN_FEATURES = 10
+
+app = typer.Typer(
+    name="zipml", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Compress float data to a few bits without bias, and train linear models straight from the codes.",
+)  # fmt: skip
+
+File = Annotated[Path, typer.Argument(help="A zipml file.", show_default=False)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output once the new one is complete.")]
+Threads = Annotated[int | None, typer.Option(help="Default: OMP_NUM_THREADS, or all processors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+Label = Annotated[str | None, typer.Option(help="The label's column: a name or an index; in .npz and .h5 also an array.")]
+DatasetName = Annotated[str | None, typer.Option("--dataset", help="Which array of an .npz or .h5 file to read.")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"zipml {VERSION}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def compress(
+    source: Annotated[Path, typer.Argument(help=".csv, .tsv (also .gz), .npy, .npz or .h5", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The zipml file, usually NAME.zipml.h5.", show_default=False)],
+    label: Label = None,
+    dataset: DatasetName = None,
+    bits: Annotated[int, typer.Option(help="Bits a value, 1..8.")] = 4,
+    samples: Annotated[
+        int | None, typer.Option(help="Samples that a code stands for.", show_default="2, or 1 with --rounding nearest")
+    ] = None,
+    levels: Annotated[str, typer.Option(help="optimal or uniform.")] = "optimal",
+    shared_levels: Annotated[bool, typer.Option("--shared-levels", help="One table of levels for all features.")] = False,
+    rounding: Annotated[str, typer.Option(help="stochastic, or nearest: the biased baseline.")] = "stochastic",
+    seed: Annotated[int, typer.Option(help="The same data and seed give the same codes.")] = 0,
+    zstd: Annotated[int | None, typer.Option(help="Compress the codes at this zstandard level, 1..19.")] = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    nonfinite: Annotated[str, typer.Option(help="Rows with NaN or infinity: raise an error, or drop them.")] = "raise",
+    as_json: Json = False,
+) -> None:
+    """Compress a file of numbers."""
+    if samples is None:
+        samples = 1 if rounding == "nearest" else 2
+    with open_source(source, label=label, dataset=dataset) as rows:
+        data, report = compress_with_report(
+            rows, path=output, bits=bits, samples=samples, levels=levels, shared_levels=shared_levels, rounding=rounding,
+            seed=seed, zstd=zstd, threads=threads, overwrite=overwrite, nonfinite=nonfinite, progress=not as_json,
+        )  # fmt: skip
+    float_bytes = _float_bytes(data)
+    data.close()
+    result = {
+        "output": str(output), "rows": report.rows, "features": report.features, "dropped": report.dropped,
+        "input_bytes": report.input_bytes, "output_bytes": report.output_bytes,
+        "ratio": report.input_bytes / report.output_bytes, "ratio_to_float32": float_bytes / report.output_bytes,
+        "mean_squared_error": report.mean_squared_error, "seconds": report.seconds,
+        "gb_per_second": report.input_bytes / report.seconds / 1e9,
+    }  # fmt: skip
+    if as_json:
+        return _print_json(result)
+    lines = [
+        ("rows x features", f"{report.rows:,} x {report.features:,}"),
+        ("dropped rows", f"{report.dropped:,} with NaN or infinity") if report.dropped else None,
+        ("input", _bytes(report.input_bytes)),
+        ("output", _bytes(report.output_bytes)),
+        ("ratio", f"{result['ratio']:.2f} to the input, {result['ratio_to_float32']:.2f} to float32"),
+        ("mean squared error", f"{report.mean_squared_error:.4g}"),
+        ("time", f"{report.seconds:.2f} s, {result['gb_per_second']:.3f} GB/s of input"),
+    ]
+    _print_pairs(str(output), lines)
+
+
+@app.command()
+def info(
+    file: File,
+    features: Annotated[int, typer.Option(help="Rows of the table of features.", min=0)] = SHOWN_FEATURES,
+    as_json: Json = False,
+) -> None:
+    """Say what a zipml file holds, how it was made and how exact it is."""
+    with Dataset(file) as data:
+        about = describe(data)
+    if as_json:
+        return _print_json(about)
+    shared, options = about["shared_levels"], about["options"]
+    _print_pairs(str(file), [
+        ("rows x features", f"{about['rows']:,} x {about['features']:,}"),
+        ("codes", f"{about['bits']} bits, {about['samples']} sample{'s' * (about['samples'] > 1)}, {about['rounding']} rounding"),
+        ("levels", f"{about['levels']}, {about['intervals'] + 1} {'for all features' if shared else 'a feature'}"),
+        ("labels", (about["label"] or "yes") if about["has_labels"] else "none"),
+        ("file", _bytes(about["file_bytes"]) + (f", zstd {about['zstd']}" if about["zstd"] else "")),
+        ("ratio to float32", f"{about['ratio_to_float32']:.2f}"),
+        ("mean squared error", f"{about['mean_squared_error']:.4g}"),
+        ("made", f"by {options['tool']} from {options.get('source')}, seed {about['seed']}"),
+        ("dropped rows", f"{options['dropped_rows']:,} with NaN or infinity") if options.get("dropped_rows") else None,
+    ])  # fmt: skip
+    shown = about["per_feature"][:features]
+    if shown:
+        keys = ("low", "high", "mean", "std", "error")
+        rows = [[str(row["name"]), *(f"{row[key]:.4g}" for key in keys), f"{row['relative_error']:.3%}"] for row in shown]
+        _print_table(None, ["feature", "min", "max", "mean", "std", "mean squared error", "of variance"], rows)
+        if len(about["per_feature"]) > len(shown):
+            typer.echo(f"  and {len(about['per_feature']) - len(shown):,} more features: --features {len(about['per_feature'])}")
+
+
+def describe(data: Dataset) -> dict[str, Any]:
+    """What `zipml info --json` prints of a file."""
+    names = data.columns or range(data.shape[1])
+    variance = data.std**2
+    relative = np.where(variance > 0, data.error / np.where(variance > 0, variance, 1), 0)
+    columns = {"low": data.low, "high": data.high, "mean": data.mean, "std": data.std, "error": data.error, "noise": data.noise}
+    return {
+        "path": str(data.path), "rows": data.shape[0], "features": data.shape[1], "bits": data.bits, "samples": data.samples,
+        "levels": "uniform" if data.codec.is_uniform else "optimal", "intervals": data.codec.intervals,
+        "shared_levels": data.codec.is_shared, "rounding": data.rounding, "seed": data.seed, "has_labels": data.has_labels,
+        "label": data.options.get("label"), "stride": data.stride, "chunk_rows": data.chunk_rows, "chunks": data.chunks,
+        "zstd": data._file.header.zstd, "version": data._file.version, "file_bytes": data.file_bytes,
+        "ratio_to_float32": _float_bytes(data) / data.file_bytes, "mean_squared_error": float(data.error.mean()),
+        "options": data.options,
+        "per_feature": [
+            {"name": name, **{key: float(values[i]) for key, values in columns.items()}, "relative_error": float(relative[i])}
+            for i, name in enumerate(names)
+        ],
+    }  # fmt: skip
+
+
+@app.command()
+def verify(file: File) -> None:
+    """Read the whole file and check every digest."""
+    start = time.perf_counter()
+    with Dataset(file) as data, Progress.on_terminal("verifying", data.shape[0], None) as bar:
+        data.verify(bar.advance)
+        rate = data.file_bytes / (time.perf_counter() - start) / 1e9
+        typer.echo(f"{file}: all {data.shape[0]:,} rows in {data.chunks:,} chunk{'s' * (data.chunks > 1)} are as they were written ({rate:.2f} GB/s)")
+
+
+@app.command()
+def decompress(
+    file: File,
+    output: Annotated[Path, typer.Option("--output", "-o", help=".npy, .csv or .h5", show_default=False)],
+    overwrite: Overwrite = False,
+) -> None:
+    """Write decoded rows as .npy, .csv or .h5."""
+    with Dataset(file) as data:
+        written = export_rows(data, output, overwrite, progress=True)
+        typer.echo(f"{written[0]}: {data.shape[0]:,} x {data.shape[1]:,}, {written[0].stat().st_size:,} bytes")
+        for path in written[1:]:
+            typer.echo(f"{path}: the labels")
+
+
+@app.command()
+def train(
+    file: File,
+    loss: Annotated[str, typer.Option(help="squared or lssvm.")] = "squared",
+    penalty: Annotated[str, typer.Option(help="l2 or none.")] = "l2",
+    strength: Annotated[float, typer.Option(help="Factor of the penalty, on standardised coefficients.")] = 0.0,
+    epochs: int = 20,
+    batch: Annotated[int | None, typer.Option(help="Rows of a step.", show_default="from the number of rows")] = None,
+    step: Annotated[float | None, typer.Option(help="First step size.", show_default="from the data")] = None,
+    schedule: Annotated[str, typer.Option(help="cosine or inverse, the paper's alpha/epoch.")] = "cosine",
+    debias: Annotated[str, typer.Option(help="auto, diagonal, collapsed, double-sampling or naive.")] = "auto",
+    model_bits: Annotated[int, typer.Option(help="32, 16, 8 or 4.")] = 32,
+    gradient_bits: Annotated[int, typer.Option(help="32, 16, 8 or 4.")] = 32,
+    test_fraction: Annotated[float, typer.Option(help="Share of rows to measure on instead of training.")] = 0.0,
+    seed: int = 0,
+    threads: Threads = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to save the model, .npz.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Train a linear model straight from the codes."""
+    if output is not None:
+        check_output(output, overwrite)
+    with Dataset(file) as data:
+        model = train_model(
+            data, loss=loss, penalty=penalty, strength=strength, epochs=epochs, batch=batch, step=step, schedule=schedule,
+            debias=debias, model_bits=model_bits, gradient_bits=gradient_bits, test_fraction=test_fraction, threads=threads,
+            seed=seed, progress=False if as_json else print_epoch,
+        )  # fmt: skip
+    if output is not None:
+        model.save(output)
+    about = model.info
+    seconds = float(np.mean([entry["seconds"] for entry in model.history]))
+    if as_json:
+        saved = None if output is None else str(output)
+        return _print_json({"output": saved, **about, "seconds_per_epoch": seconds, "history": model.history})
+    lines: list[tuple[str, str] | None] = [
+        ("rows", f"{about['train_rows']:,} to train on" + (f", {about['test_rows']:,} to test" if about["test_rows"] else ""))
+    ]
+    for part in ("train", "test"):
+        if f"{part}_loss" in about:
+            lines.append((f"{part} loss", f"{about[f'{part}_loss']:.6g}"))
+        if f"{part}_accuracy" in about:
+            lines.append((f"{part} accuracy", f"{about[f'{part}_accuracy']:.2%}"))
+    lines += [
+        ("debias", f"{about['debias']}, share {about['share']:g}: {about['debias_reason']}"),
+        ("batch, first step", f"{about['batch']:,} rows, {about['step']:.4g}"),
+        ("seconds per epoch", f"{seconds:.4g}"),
+        ("model", str(output) if output is not None else "not saved: name a file with -o"),
+    ]
+    _print_pairs(f"{file}: {loss} loss, {epochs} epochs", lines)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model that `zipml train` saved.", show_default=False)],
+    data: Annotated[Path, typer.Argument(help="A zipml file, or raw data.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .csv to write.", show_default=False)],
+    label: Label = None,
+    dataset: DatasetName = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Predict for the rows of a file, compressed or raw."""
+    start = time.perf_counter()
+    done = predict_to_csv(Model.load(model), data, output, label=label, dataset=dataset, overwrite=overwrite, progress=True)
+    _print_pairs(str(output), [
+        ("predictions", f"{done['rows']:,}"),
+        ("mean squared error", f"{done['mean_squared_error']:.6g}") if "mean_squared_error" in done else None,
+        ("accuracy", f"{done['accuracy']:.2%}") if "accuracy" in done else None,
+        ("seconds", f"{time.perf_counter() - start:.2f}"),
+    ])  # fmt: skip
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files and the picture.")] = Path("zipml-demo"),
+    as_json: Json = False,
+    rows: Annotated[int, typer.Option(help="Rows of the synthetic set, to train on and again to test on.", min=100)] = 10_000,
+) -> None:
+    """Run the whole path on embedded data: compress, train from the file, compare with float32, draw a picture."""
+    from .demo import COLUMNS, run_demo, table_rows
+
+    start = time.perf_counter()
+    result = run_demo(output, rows)
+    if as_json:
+        return _print_json(result)
+    _print_table("Trained from codes, measured on exact test rows", COLUMNS, table_rows(result), result["sections"])
+    for line in result["notes"]:
+        typer.echo(f"  {line}")
+    typer.echo("")
+    info(Path(result["example"]), features=3)
+    typer.echo(f"\n  picture: {result['picture']}    all of it took {time.perf_counter() - start:.1f} s")
+
+
+def _float_bytes(data: Dataset) -> int:
+    """Bytes of the same rows, and labels, in float32."""
+    return 4 * data.shape[0] * (data.shape[1] + data.has_labels)
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count:,} bytes ({count / size:.3g} {unit})"
+    return f"{count} bytes"
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content))
+
+
+def _print_pairs(title: str, lines: Sequence[tuple[str, str] | None]) -> None:
+    _print_table(title, None, [list(line) for line in lines if line is not None])
+
+
+def _print_table(title: str | None, header: Sequence[str] | None, rows: Sequence[Any], breaks: Sequence[int] = ()) -> None:
+    """A table on standard output; `breaks`: numbers of rows before which a line is drawn. Names are shown as they are."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    width = None if sys.stdout.isatty() else 240
+    console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False, width=width)
+    table = Table(box=box.SIMPLE_HEAD if header else None, show_header=header is not None, padding=(0, 2 if header is None else 1))
+    for number, name in enumerate(header or rows[0]):
+        right = header is not None and number > 0
+        table.add_column(name if header else "", justify="right" if right else "left", overflow="fold", no_wrap=right)
+    for number, row in enumerate(rows):
+        if number in breaks and number:
+            table.add_section()
+        table.add_row(*map(Text, row))
+    if title:
+        console.print(Text(f"\n {title}"), style="bold")
+    console.print(table)
+
+
+def _say(message: str) -> None:
+    print(f"zipml: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+class _Notes(logging.Handler):
+    """Log lines as notes on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(f"note: {record.getMessage()}")
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """While a command runs, log lines and warnings are notes of one line."""
+    logger, handler = logging.getLogger("zipml_codec"), _Notes(logging.INFO)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            warnings.showwarning = lambda message, *_, **__: _say(f"note: {message}")
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    """One line and the exit code for what ended a command."""
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return "interrupted; nothing was written", INTERRUPTED
+    if hasattr(error, "format_message"):  # typer's own: a wrong option
+        return f"{error.format_message()} (zipml --help)", BAD_INPUT
+    if isinstance(error, ZipMLError):
+        return str(error), BAD_INPUT
+    if isinstance(error, MemoryError):
+        return f"not enough memory{f': {error}' if str(error) else ''}", BAD_INPUT
+    if isinstance(error, OSError):
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return f"{where}{error.strerror or error}", BAD_INPUT
+    return f"a mistake of this program: {type(error).__name__}: {error} (ZIPML_DEBUG=1 shows where)", BUG
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, 2 for bad input, 130 for Ctrl-C.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Default: those of the process.
+    """
+    try:
+        with _notes():
+            given = None if arguments is None else list(arguments)
+            code = typer.main.get_command(app).main(given, prog_name="zipml", standalone_mode=False)
+        sys.stdout.flush()
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        return code if isinstance(code, int) else 0
+    except BrokenPipeError:  # the reader of our output has left: `zipml info FILE | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BUG
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get("ZIPML_DEBUG", "") not in ("", "0"):
+            traceback.print_exc()
+        message, code = _explain(error)
+        _say(message)
+        return code

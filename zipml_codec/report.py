@@ -1,0 +1,116 @@
+"""Pictures of what the codec does, drawn by matplotlib (the extra `plot`), which is imported only here and only when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .errors import MissingDependencyError
+
+# Okabe and Ito's colours, told apart with any colour vision; each line has a marker of its own besides.
+COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+GREY, BARS = "#666666", "#C9CED3"
+
+
+def new_figure(columns: int = 1, width: float = 6.0, height: float = 4.4) -> tuple[Any, list[Any]]:
+    """A figure that belongs to no window, and its axes side by side.
+
+    Raises
+    ------
+    MissingDependencyError
+        matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError("pictures need matplotlib: pip install 'zipml-codec[all]'") from error
+    figure = Figure(figsize=(width * columns, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(1, columns, squeeze=False)[0])
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=9)
+    return figure, axes
+
+
+def loss_curves(axis: Any, curves: Mapping[str, tuple[ArrayLike, ArrayLike]], *, title: str, xlabel: str, ylabel: str) -> None:
+    """Draw losses over epochs on logarithmic scales, a line for each entry, named by a legend in the order of their ends.
+
+    Parameters
+    ----------
+    axis : matplotlib Axes
+    curves : mapping of str to (epochs, losses)
+    title, xlabel, ylabel : str
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for number, (name, (epochs, losses)) in enumerate(curves.items()):
+        style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+        axis.plot(epochs, losses, label=name, linewidth=1.6, markersize=4.5, **style)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    ticks = sorted({int(epoch) for epochs, _ in curves.values() for epoch in np.asarray(epochs)})
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.minorticks_off()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.grid(axis="y", color="#E6E6E6", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.set_title(title, fontsize=11, loc="left")
+    axis.set_xlabel(xlabel, fontsize=10)
+    axis.set_ylabel(ylabel, fontsize=10)
+    handles, names = axis.get_legend_handles_labels()
+    ends = [float(np.asarray(losses)[-1]) for _, losses in curves.values()]
+    order = np.argsort(ends, kind="stable")[::-1]
+    axis.legend([handles[i] for i in order], [names[i] for i in order], fontsize=9, frameon=False)
+
+
+def levels_over_histogram(
+    axis: Any, values: ArrayLike, levels: Mapping[str, ArrayLike], *, title: str, xlabel: str, bins: Sequence[float] | int = 60
+) -> None:
+    """Draw a histogram of a feature, and below it one row of ticks for each set of levels.
+
+    Parameters
+    ----------
+    axis : matplotlib Axes
+    values : array_like
+        The feature's values.
+    levels : mapping of str to array_like
+        Sets of levels by name.
+    title, xlabel : str
+    bins : int or sequence of float
+        As numpy takes them.
+    """
+    counts, edges = np.histogram(np.asarray(values, np.float64), bins=bins)
+    axis.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BARS, edgecolor="white", linewidth=0.4)
+    top = float(counts.max(initial=1))
+    row = 0.13 * top
+    for number, (name, places) in enumerate(levels.items()):
+        colour, middle = COLOURS[(1, 4, 2, 3)[number % 4]], -row * (number + 0.75)
+        ends = np.asarray(places, np.float64)
+        axis.vlines(ends, 0, top, color=colour, linewidth=0.7, alpha=0.35, linestyle=("-", "--")[number % 2])
+        axis.vlines(ends, middle - 0.36 * row, middle + 0.36 * row, color=colour, linewidth=2.4)
+        axis.annotate(
+            name, (1.0, middle), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
+            color=colour, fontsize=9, va="center", annotation_clip=False,
+        )  # fmt: skip
+    axis.axhline(0, color=GREY, linewidth=0.8)
+    axis.set_ylim(-row * (len(levels) + 0.35), 1.04 * top)
+    axis.set_yticks([tick for tick in axis.get_yticks() if 0 <= tick <= top])
+    axis.spines["bottom"].set_visible(False)
+    axis.set_title(title, fontsize=11, loc="left")
+    axis.set_xlabel(xlabel, fontsize=10)
+    axis.set_ylabel("rows", fontsize=10)
+
+
+def save(figure: Any, path: str | PathLike[str]) -> None:
+    """Write a figure as a PNG."""
+    figure.savefig(path, dpi=130)
