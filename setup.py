@@ -12,9 +12,9 @@ SOURCES = {
     "simd": [],
     "checksums": [],
     "philox": [],
-    "codes": ["encode.c", "decode.c"],
-    "columns": ["scan.c", "levels.c"],
-    "sgd": ["minibatch.c"],
+    "codes": ["encode.c", "decode.c", "threads.c"],
+    "columns": ["scan.c", "levels.c", "threads.c"],
+    "sgd": ["minibatch.c", "threads.c"],
 }
 HEADERS = sorted(str(path) for path in Path("kernels").glob("*.h"))
 

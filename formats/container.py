@@ -535,6 +535,8 @@ class ContainerReader:
     def _read(self, offset: int, size: int, what: str) -> bytearray:
         if size < 0 or size > 2 * self.header.chunk_bytes + 4096 + 4 * self.header.rows:
             raise CorruptError(f"{self.path}: {what} claims {size} bytes")
+        if self._descriptor < 0:
+            raise FormatError(f"{self.path} was closed: open it again")
         data = bytearray(size)
         view, done = memoryview(data), 0
         while done < size:

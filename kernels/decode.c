@@ -1,5 +1,6 @@
 /* Packed codes to float32 means, to bytes, and to the k samples they stand for (formats/FORMAT.md, sections 1 to 3).
  * m(t) = low + t * step with the top code exact, or one look-up in the feature's table of 2^bits entries.
+ * Samples: the ups are dealt to the k samples by fresh Philox words, a random permutation a value.
  * A task is one row: blocks of 64 codes are unpacked in registers or L1 and never go to memory as bytes.
  * By hand: the unpacking (see bits.h); the rest follows the encoder's shape so that both stay bit-identical at every level. */
 #include "decode.h"

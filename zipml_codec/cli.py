@@ -176,7 +176,8 @@ def verify(file: File) -> None:
     with Dataset(file) as data, Progress.on_terminal("verifying", data.shape[0], None) as bar:
         data.verify(bar.advance)
         rate = data.file_bytes / (time.perf_counter() - start) / 1e9
-        typer.echo(f"{file}: all {data.shape[0]:,} rows in {data.chunks:,} chunk{'s' * (data.chunks > 1)} are as they were written ({rate:.2f} GB/s)")
+        chunks = f"{data.chunks:,} chunk{'s' * (data.chunks > 1)}"
+        typer.echo(f"{file}: all {data.shape[0]:,} rows in {chunks} are as they were written ({rate:.2f} GB/s)")
 
 
 @app.command()
@@ -276,6 +277,7 @@ def demo(
     from .demo import COLUMNS, run_demo, table_rows
 
     start = time.perf_counter()
+    logging.getLogger("zipml_codec").setLevel(logging.WARNING)  # not a note for each of its many runs
     result = run_demo(output, rows)
     if as_json:
         return _print_json(result)
@@ -316,7 +318,8 @@ def _print_table(title: str | None, header: Sequence[str] | None, rows: Sequence
 
     width = None if sys.stdout.isatty() else 240
     console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False, width=width)
-    table = Table(box=box.SIMPLE_HEAD if header else None, show_header=header is not None, padding=(0, 2 if header is None else 1))
+    look: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1)} if header else {"box": None, "padding": (0, 2)}
+    table = Table(show_header=header is not None, **look)
     for number, name in enumerate(header or rows[0]):
         right = header is not None and number > 0
         table.add_column(name if header else "", justify="right" if right else "left", overflow="fold", no_wrap=right)

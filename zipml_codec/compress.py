@@ -68,7 +68,7 @@ class _Rows:
     def __init__(self, source: Source, nonfinite: str, name: str, progress: Callable[..., Progress]) -> None:
         self.source, self.nonfinite = source, nonfinite
         self.dropped = self.bytes = 0
-        self.rounded: NDArray[np.float64] | None = None
+        self._moved: NDArray[np.float64] | None = None  # least and most that float32 moved values of each column by
         self._name, self._progress = name, progress
 
     def __iter__(self) -> Iterator[_Chunk]:
@@ -103,13 +103,20 @@ class _Rows:
             yield _Chunk(buffer[:filled], None if labels is None else labels[:filled], row - filled)
 
     def _measure(self, values: NDArray[Any]) -> None:
-        """Where float32 cannot hold what the source has, learn how much is lost at most."""
+        """Where float32 cannot hold what the source has, learn how far it moves values."""
         self.bytes += values.nbytes
         if values.dtype == np.float64 or (values.dtype.kind in "iu" and values.dtype.itemsize > 2):
             with np.errstate(over="ignore", invalid="ignore"):
-                lost = np.abs(values.astype(np.float32) - values.astype(np.float64)).max(axis=0, initial=0)
-            lost = np.where(np.isfinite(lost), lost, 0)
-            self.rounded = lost if self.rounded is None else np.maximum(self.rounded, lost)
+                moved = np.nan_to_num(values.astype(np.float32) - values.astype(np.float64), nan=0, posinf=0, neginf=0)
+            bounds = np.stack([moved.min(axis=0), moved.max(axis=0)]) if len(moved) else np.zeros((2, values.shape[1]))
+            if self._moved is None:
+                self._moved = bounds
+            self._moved = np.stack([np.minimum(self._moved[0], bounds[0]), np.maximum(self._moved[1], bounds[1])])
+
+    @property
+    def rounded(self) -> NDArray[np.float64] | None:
+        """How far float32 moves values of each column apart; 0 where it moves all alike."""
+        return None if self._moved is None else self._moved[1] - self._moved[0]
 
     def _labels(self, y: NDArray[Any], row: int) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):

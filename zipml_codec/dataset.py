@@ -124,7 +124,7 @@ class Dataset:
         order = np.argsort(wanted, kind="stable")
         numbers = wanted[order] // self.chunk_rows
         starts = np.flatnonzero(np.diff(numbers, prepend=-1))
-        for start, end in zip(starts, np.append(starts[1:], len(numbers)), strict=True):
+        for start, end in zip(starts, np.append(starts[1:], len(numbers)), strict=False):
             chunk = self.read_chunk(int(numbers[start]))
             places = order[start:end]
             out[places] = chunk[wanted[places] - int(numbers[start]) * self.chunk_rows]

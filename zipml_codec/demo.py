@@ -135,8 +135,8 @@ def _compare(task: Task, folder: Path) -> list[dict[str, Any]]:
     """float32, then codes of each width: bytes, loss on exact test rows, time."""
     float_bytes = task.X.nbytes + task.y.nbytes
     model = train((task.X, task.y), loss=task.loss, strength=task.strength, epochs=EPOCHS)
-    out = [{"data": task.name, "bits": 32, "samples": None, "bytes": float_bytes, "ratio": 1.0, "compress_seconds": None}]
-    out[0] |= _measure(task, model)
+    exact = {"data": task.name, "bits": 32, "samples": None, "bytes": float_bytes, "ratio": 1.0, "compress_seconds": None}
+    out: list[dict[str, Any]] = [exact | _measure(task, model)]
     for bits, samples in SETTINGS:
         start = time.perf_counter()
         path = _path(folder, task, bits, samples)
@@ -189,7 +189,7 @@ def _draw(figure: Any, axes: list[Any], tasks: tuple[Task, Task], folder: Path) 
             losses = [_loss(made, _train(made, data, epochs)) for epochs in RUNS]
         curves[f"{bits} bits, {samples} sample{'s' * (samples > 1)}"] = (RUNS, losses)
     loss_curves(
-        axes[0], curves, title="Synthetic 100, trained from codes", xlabel="epochs of the run",
+        axes[0], curves, title="Synthetic 100, trained from codes", xlabel="epochs trained",
         ylabel="loss on exact test rows",
     )  # fmt: skip
     pixel = int(np.argmax(real.X.std(axis=0)))

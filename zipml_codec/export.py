@@ -50,7 +50,7 @@ class Output:
 
     def write_at(self, data: bytes | NDArray[Any], offset: int) -> None:
         """Write bytes at a place."""
-        view = memoryview(data if isinstance(data, bytes) else data.reshape(-1).view(np.uint8))
+        view = memoryview(data) if isinstance(data, bytes) else data.reshape(-1).view(np.uint8).data
         with disk_errors(self.path):
             write_at(self.descriptor, view, offset)
         self._end = offset + len(view)

@@ -46,13 +46,15 @@ def loss_curves(axis: Any, curves: Mapping[str, tuple[ArrayLike, ArrayLike]], *,
     ----------
     axis : matplotlib Axes
     curves : mapping of str to (epochs, losses)
+        The first is what the others are compared with: dashed, and on top of them.
     title, xlabel, ylabel : str
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     for number, (name, (epochs, losses)) in enumerate(curves.items()):
         style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-        axis.plot(epochs, losses, label=name, linewidth=1.6, markersize=4.5, **style)
+        style |= {"linestyle": "--", "zorder": 5, "markersize": 3} if number == 0 else {"markersize": 5.5}
+        axis.plot(epochs, losses, label=name, linewidth=1.6, **style)
     axis.set_xscale("log")
     axis.set_yscale("log")
     ticks = sorted({int(epoch) for epochs, _ in curves.values() for epoch in np.asarray(epochs)})
@@ -89,7 +91,11 @@ def levels_over_histogram(
     bins : int or sequence of float
         As numpy takes them.
     """
-    counts, edges = np.histogram(np.asarray(values, np.float64), bins=bins)
+    from matplotlib.ticker import MaxNLocator
+
+    exact = np.asarray(values, np.float64)
+    counts, edges = np.histogram(exact, bins=bins)
+    axis.xaxis.set_major_locator(MaxNLocator(8, integer=bool(np.all(exact == np.round(exact)))))
     axis.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BARS, edgecolor="white", linewidth=0.4)
     top = float(counts.max(initial=1))
     row = 0.13 * top
