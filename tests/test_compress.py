@@ -1,4 +1,4 @@
-"""Compression: every kind of source to the same bytes, statistics and noise against exact data, failures that leave nothing behind."""
+"""Compression: every source to the same bytes, statistics and noise against exact data, failures that leave nothing behind."""
 
 import os
 import subprocess

@@ -58,7 +58,7 @@ def digits() -> Task:
     X, y = X[order].astype(np.float32), np.where(y[order] % 2, 1, -1).astype(np.float32)
     cut = int(0.7 * len(X))
     note = (
-        f"digits: scikit-learn's handwritten digits, real data, odd or even; {cut:,} x {X.shape[1]} rows to train on, "
+        f"digits: scikit-learn's handwritten digits, real data, odd or even; {cut:,} rows of {X.shape[1]} pixels to train on, "
         f"{len(X) - cut} to test; least-squares SVM."
     )
     return Task("digits", "digits", "lssvm", 1e-3, X[:cut], y[:cut], X[cut:], y[cut:], note)
@@ -72,8 +72,8 @@ def synthetic(rows: int) -> Task:
     w /= np.linalg.norm(w)
     y = (X @ w + NOISE * generator.standard_normal(2 * rows)).astype(np.float32)
     note = (
-        f"Synthetic 100: {rows:,} x {FEATURES} rows to train on, {rows:,} to test; X standard normal, y = X w + noise, |w| = 1, "
-        f"standard deviation of the noise {NOISE:g}: no model's loss is below {NOISE**2 / 2:.4g}."
+        f"Synthetic 100: {rows:,} rows of {FEATURES} to train on, {rows:,} to test; X standard normal, y = X w + noise, |w| = 1, "
+        f"standard deviation of the noise {NOISE:g}: the best model's expected loss is {NOISE**2 / 2:.4g}."
     )
     return Task("Synthetic 100", "synthetic", "squared", 0.0, X[:rows], y[:rows], X[rows:], y[rows:], note)
 
