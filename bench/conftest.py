@@ -29,7 +29,10 @@ ROWS = int(os.environ.get("ZIPML_BENCH_ROWS", "100000"))
 FEATURES = int(os.environ.get("ZIPML_BENCH_FEATURES", "1024"))
 ROUNDS = int(os.environ.get("ZIPML_BENCH_ROUNDS", "3"))
 ALL = thread_count(None)
-PAUSE = 0.05  # s; threads of BLAS and OpenMP that have nothing to do spin for up to 30 ms, on a core that the next one needs
+PAUSE = 0.02  # s; OpenMP's threads spin for some ms before they sleep, on a core that the next one needs
+BLAS_PAUSE = (
+    0.2  # OpenBLAS's spin for about 0.1 s: a kernel that starts within it takes up to twice its time on 2 cores
+)
 PROBE_BYTES = 512 << 20
 GIGA = 1e9
 
@@ -176,6 +179,12 @@ def packed(codec, data):
 # --- timing -------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="session")
+def blas_pause():
+    """The pause that peers need which call BLAS."""
+    return BLAS_PAUSE
+
+
 @pytest.fixture
 def measure(benchmark, bandwidth, request):
     """measure(name, function, values=, nbytes=, unit=): time function() in rounds beside its peers; its last result.
@@ -184,9 +193,10 @@ def measure(benchmark, bandwidth, request):
     threads: those of the bandwidth to compare with; None for all.
     peers: name -> (function, values), each called and timed before each round.
     parts: name -> (result -> seconds, values, nbytes): further lines, of times that the result tells.
+    pause: seconds to wait after each peer.
     """
 
-    def run(name, function, *, values, nbytes, unit, threads=None, peers=None, parts=None, rounds=ROUNDS):
+    def run(name, function, *, values, nbytes, unit, threads=None, peers=None, parts=None, rounds=ROUNDS, pause=PAUSE):
         suite = request.node.path.stem.removeprefix("test_")
         peer_seconds = {peer: [] for peer in peers or {}}
         part_seconds = {part: [] for part in parts or {}}
@@ -196,7 +206,7 @@ def measure(benchmark, bandwidth, request):
                 begun = time.perf_counter()
                 work()
                 peer_seconds[peer].append(time.perf_counter() - begun)
-                time.sleep(PAUSE)
+                time.sleep(pause)
 
         def timed():
             result = function()

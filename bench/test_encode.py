@@ -44,6 +44,7 @@ def measure_compress(measure, data, levels, bits, threads):
         unit="float32 in",
         threads=threads,
         peers={"file copy": (lambda: shutil.copyfile(data.npy, data.folder / "copy.npy"), data.X.size)},
+        rounds=2,
     )
     assert dataset.shape == data.X.shape
     dataset.close()

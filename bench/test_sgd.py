@@ -76,7 +76,7 @@ def test_numpy(measure, data, batch):
 
 
 @pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: f"batch={batch}")
-def test_float_rows(measure, data, float_epoch, peer, batch):
+def test_float_rows(measure, blas_pause, data, float_epoch, peer, batch):
     loss = measure(
         f"epoch kernel float32, batch {batch}",
         float_epoch(batch),
@@ -84,13 +84,14 @@ def test_float_rows(measure, data, float_epoch, peer, batch):
         nbytes=data.X.nbytes,
         unit="float32 in",
         peers=peer(batch),
+        pause=blas_pause,
     )
     assert np.isfinite(loss)
 
 
 @pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: f"batch={batch}")
 @pytest.mark.parametrize(("levels", "bits"), CASES, ids=CASE_IDS)
-def test_codes(measure, data, statistics, codec, packed, float_epoch, peer, levels, bits, batch):
+def test_codes(measure, blas_pause, data, statistics, codec, packed, float_epoch, peer, levels, bits, batch):
     coder, buffer = codec(levels, bits, 1), packed(levels, bits, 1)
     rows = code_rows(coder, statistics.mean, statistics.std, kernel.MEAN)
     epoch = epoch_of(rows, buffer, data, batch, coder.stride)
@@ -101,11 +102,12 @@ def test_codes(measure, data, statistics, codec, packed, float_epoch, peer, leve
         nbytes=buffer.nbytes,
         unit="codes",
         peers=peer(batch) | {"kernel float32": (float_epoch(batch), data.X.size)},
+        pause=blas_pause,
     )
     assert np.isfinite(loss)
 
 
-def measure_train(measure, data, peer, name, source, nbytes, unit):
+def measure_train(measure, blas_pause, data, peer, name, source, nbytes, unit):
     """Two lines: the whole call, with what it does before and after its epochs; and one epoch as it reports it."""
     model = measure(
         f"train() whole, {EPOCHS} epochs, {name}",
@@ -122,17 +124,18 @@ def measure_train(measure, data, peer, name, source, nbytes, unit):
             )
         },
         rounds=2,
+        pause=blas_pause,
     )
     assert len(model.history) == EPOCHS
 
 
-def test_train_float(measure, data, peer):
-    measure_train(measure, data, peer, "float32", (data.X, data.y), data.X.nbytes, "float32 in")
+def test_train_float(measure, blas_pause, data, peer):
+    measure_train(measure, blas_pause, data, peer, "float32", (data.X, data.y), data.X.nbytes, "float32 in")
 
 
 @pytest.mark.parametrize(("levels", "bits"), CASES, ids=CASE_IDS)
-def test_train(measure, data, peer, levels, bits):
+def test_train(measure, blas_pause, data, peer, levels, bits):
     path = data.folder / "train.zipml.h5"
     with compress(data.X, data.y, path=path, bits=bits, samples=1, levels=levels, overwrite=True) as made:
         nbytes = len(made) * made.stride
-    measure_train(measure, data, peer, f"file {levels} {bits} bits", str(path), nbytes, "codes")
+    measure_train(measure, blas_pause, data, peer, f"file {levels} {bits} bits", str(path), nbytes, "codes")

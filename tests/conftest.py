@@ -17,6 +17,14 @@ REAL = {
 LABELS = {"cal_housing": "medianHouseValue", "cpu_small": "usr", "cod_rna": "y", "gas_drift": "y", "mnist_4v9": "y"}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory):
+    """Run in a folder of its own: from the checkout's, child processes would import ./zipml_codec, which has no kernels."""
+    if os.environ.get("ZIPML_DATA"):
+        os.environ["ZIPML_DATA"] = os.path.abspath(os.environ["ZIPML_DATA"])
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
 @pytest.fixture(scope="session")
 def real_path():
     """Function from a real data set's name to its file; skips where ZIPML_DATA does not name the folder."""

@@ -1,17 +1,22 @@
-"""Data sets: rows by any number, the same in threads and processes, batches that shuffle well."""
+"""Data sets: rows by any number, in threads and processes, batches that shuffle well; writers, that leave all or nothing."""
 
+import errno
 import multiprocessing
 import os
 import pickle
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import reference as ref
 
 import zipml_codec as zipml
-from zipml_codec.errors import FormatError, OptionError
+from zipml_codec import order
+from zipml_codec.errors import FormatError, OptionError, OutputError, ZipMLError
 from zipml_codec.formats import container
-from zipml_codec.order import held_out
 
 ROWS, FEATURES = 2500, 37
 
@@ -77,12 +82,12 @@ def test_batches_hold_every_row_once_with_its_label(data):
 
 
 def test_order_is_a_function_of_seed_and_epoch(data):
-    def order(**options):
+    def rows(**options):
         return np.concatenate([batch.rows for batch in data.batches(100, **options)])
 
-    np.testing.assert_array_equal(order(seed=3, epoch=2), order(seed=3, epoch=2))
+    np.testing.assert_array_equal(rows(seed=3, epoch=2), rows(seed=3, epoch=2))
     for other in ({"seed": 4, "epoch": 2}, {"seed": 3, "epoch": 3}):
-        assert np.mean(order(seed=3, epoch=2) == order(**other)) < 0.01
+        assert np.mean(rows(seed=3, epoch=2) == rows(**other)) < 0.01
 
 
 def test_shuffling_is_good(data):
@@ -94,10 +99,54 @@ def test_shuffling_is_good(data):
 
 
 def test_split_is_a_function_of_the_row():
-    whole = held_out(5, 0.3, 0, 10_000)
-    np.testing.assert_array_equal(whole[4000:4100], held_out(5, 0.3, 4000, 100))
+    whole = order.held_out(5, 0.3, 0, 10_000)
+    np.testing.assert_array_equal(whole[4000:4100], order.held_out(5, 0.3, 4000, 100))
     assert abs(whole.mean() - 0.3) < 5 * np.sqrt(0.21 / 10_000)
-    assert not held_out(5, 0.0, 0, 10).any()
+    assert not order.held_out(5, 0.0, 0, 10).any()
+
+
+def key(seed, purpose, column, rows):
+    """FORMAT.md, section 2."""
+    rows = np.asarray(rows, np.uint64)
+    column, purpose = np.full_like(rows, column), np.full_like(rows, purpose << 16)
+    counter = np.stack([column, rows & np.uint64(2**32 - 1), rows >> np.uint64(32), purpose], axis=-1)
+    words = ref.philox4x32(counter, (seed & (2**32 - 1), seed >> 32)).astype(np.uint64)
+    return words[..., 0] + (words[..., 1] << np.uint64(32))
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(0, 0), (2**64 - 1, 3), (12345678901, 70_000)])
+def test_order_and_split_are_those_of_the_specification(tmp_path, monkeypatch, seed, epoch):
+    monkeypatch.setattr(order, "WINDOW_BYTES", 1)  # windows of 8 chunks
+    monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 10)
+    data = zipml.compress(np.random.default_rng(0).random((ROWS, 37)), path=tmp_path / "a")
+    chunks = np.argsort(key(seed, 2, 2 * epoch, np.arange(data.chunks)))
+    expected = []
+    for window in np.split(chunks, range(8, data.chunks, 8)):
+        rows = np.concatenate([np.arange(ROWS)[chunk * data.chunk_rows :][: data.chunk_rows] for chunk in window])
+        expected.append(rows[np.argsort(key(seed, 2, 2 * epoch + 1, rows))])
+    got = np.concatenate([batch.rows for batch in data.batches(7, seed=seed, epoch=epoch)])
+    assert len(expected) > 1 and np.array_equal(got, np.concatenate(expected))
+    held = key(seed, 3, 0, np.arange(2**32 - 5, 2**32 + 500)) < np.uint64(int(0.3 * 2.0**64))
+    np.testing.assert_array_equal(order.held_out(seed, 0.3, 2**32 - 5, 505), held)
+
+
+@pytest.mark.parametrize("shape", [(4000, 5), (3000, 130), (10, 2)])
+def test_exact_rows_are_those_of_the_specification(tmp_path, shape):
+    X = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    with zipml.compress(X, path=tmp_path / "a", bits=8, seed=77) as data:
+        count = min(len(X), 1024, int(0.01 * X.size // (4 * X.shape[1] + 8)))
+        np.testing.assert_array_equal(data.sample_rows, np.sort(np.argsort(key(77, 4, 0, np.arange(len(X))))[:count]))
+        np.testing.assert_array_equal(data.sample_values, X[data.sample_rows])
+        assert count > 0 or shape == (10, 2)
+
+
+def test_vectors_are_rounded_as_specified():
+    v = np.random.default_rng(0).normal(size=200).astype(np.float32)
+    largest, levels, seed = np.abs(v).max(), 7, 2**40 + 3
+    chance = (ref.words(seed, [0], 200, 5, 1)[0, :, 0] >> 8) / np.float32(2**24)
+    x = np.abs(v) / largest * np.float32(levels)
+    steps = (np.floor(x) + (chance < x - np.floor(x))) * (largest / np.float32(levels))
+    np.testing.assert_array_equal(zipml.quantize_vector(v, levels, seed=seed), np.copysign(steps, v))
 
 
 def test_pickles_by_path(data):
@@ -141,7 +190,7 @@ def test_a_file_replaced_while_open(tmp_path):
     first = old.decode()
     new = zipml.compress(generator.normal(size=(100, 3)), path=path, overwrite=True)
     np.testing.assert_array_equal(old.decode(), first)
-    assert new.shape == (100, 3)
+    assert new.shape == (100, 3) and names(tmp_path) == [path.name]
 
 
 def test_open_without_locks(tmp_path):
@@ -150,3 +199,140 @@ def test_open_without_locks(tmp_path):
     with zipml.open(tmp_path / "a.zipml.h5", locking=False) as data:
         assert data.shape == (20, 20)
         assert "20" in repr(data) and len(data) == 20
+
+
+# ---- Writers ----
+
+
+def some(rows=700, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(rows, 5)).astype(np.float32), generator.normal(size=rows).astype(np.float32)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_existing_file_is_kept(tmp_path):
+    path = tmp_path / "f"
+    path.write_text("mine")
+    with pytest.raises(OutputError, match="exists"):
+        zipml.compress(*some(), path=path)
+    assert path.read_text() == "mine" and names(tmp_path) == ["f"]
+    for bad in (tmp_path, tmp_path / "no" / "folder"):
+        with pytest.raises(OutputError, match="folder"):
+            zipml.compress(*some(), path=bad, overwrite=True)
+
+
+def test_a_second_writer_is_refused(tmp_path):
+    script = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+    held = [sys.executable, "-c", script, str(tmp_path / "f.partial")]
+    with subprocess.Popen(held, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(OutputError, match="another process"):
+            zipml.compress(*some(), path=tmp_path / "f")
+        assert names(tmp_path) == ["f.partial"]
+        other.stdin.close()
+    zipml.compress(*some(), path=tmp_path / "f").close()  # whoever held it is gone
+    assert names(tmp_path) == ["f"]
+
+
+class Failing:
+    """Blocks whose pass number `at` ends in `failure` after three blocks."""
+
+    def __init__(self, at, failure):
+        self.at, self.failure, self.passes = at, failure, 0
+
+    def __iter__(self):
+        self.passes += 1
+        for number in range(6):
+            if self.passes == self.at and number == 3:
+                self.failure()
+            yield some(30_000, number)
+
+
+@pytest.mark.parametrize("zstd", [None, 1])
+def test_a_killed_writer_does_no_harm(tmp_path, zstd):
+    path = tmp_path / "f"
+    child = os.fork()
+    if not child:
+        zipml.compress(
+            Failing(2, lambda: os.kill(os.getpid(), signal.SIGKILL)), path=path, zstd=zstd, bits=8, samples=1
+        )
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert names(tmp_path) == ["f.partial"]
+    with zipml.compress(*some(), path=path) as data:
+        data.verify()
+    assert names(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, ZipMLError])
+@pytest.mark.parametrize("zstd", [None, 1])
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_failing_source_leaves_nothing(tmp_path, failure, zstd, at):
+    (tmp_path / "f").write_text("old")
+
+    def fail():
+        raise failure("enough")
+
+    with pytest.raises(failure, match="enough"):
+        zipml.compress(Failing(at, fail), path=tmp_path / "f", zstd=zstd, overwrite=True)
+    assert names(tmp_path) == ["f"] and (tmp_path / "f").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("call", "zstd"), [("pwrite", None), ("posix_fallocate", None), ("fsync", None), ("fsync", 1), ("link", 1)]
+)
+def test_a_full_disk(tmp_path, monkeypatch, call, zstd):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    if call == "link":  # no hard links on this file system: renamed instead
+        zipml.compress(*some(), path=tmp_path / "f", zstd=zstd).close()
+        assert names(tmp_path) == ["f"]
+        return
+    with pytest.raises(OutputError, match="no space left") as caught:
+        zipml.compress(*some(), path=tmp_path / "f", zstd=zstd)
+    assert str(tmp_path / "f") in str(caught.value) and names(tmp_path) == []
+
+
+# A limit on a file's size is what a full disk looks like, also to HDF5 when it flushes: at every size the file goes through.
+FULL = """
+import os, resource, sys
+import numpy as np
+import zipml_codec
+from zipml_codec.errors import OutputError
+
+folder, zstd = sys.argv[1], int(sys.argv[2]) or None
+X = np.random.default_rng(0).normal(size=(6000, 9)).astype(np.float32)
+make = lambda: zipml_codec.compress(X, X[:, 0], path=folder + "/f", zstd=zstd, overwrite=True).close()
+make()
+size = os.path.getsize(folder + "/f")
+old = open(folder + "/f", "rb").read()
+for limit in [*range(0, size - 1, size // 25), size - 1]:
+    print(limit, flush=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        make()
+    except OutputError as error:
+        assert folder + "/f" in str(error) and "\\n" not in str(error), error
+        assert "no space" in str(error), (limit, error)
+    else:
+        raise AssertionError(f"written beyond {limit}")
+    assert os.listdir(folder) == ["f"] and open(folder + "/f", "rb").read() == old
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+make()
+print("done")
+"""
+
+
+@pytest.mark.parametrize("zstd", [0, 1])
+def test_a_full_disk_wherever_it_fills_up(tmp_path, zstd):
+    command = [sys.executable, "-c", FULL, str(tmp_path), str(zstd)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0 and done.stdout.endswith("done\n"), (
+        done.returncode,
+        done.stdout[-200:],
+        done.stderr[-1500:],
+    )

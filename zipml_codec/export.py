@@ -178,7 +178,10 @@ def _write_h5(dataset: Dataset, files: list[Output], bar: Progress) -> None:
     plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     file = files[0]
     shapes = {"X": (rows, features)} | ({"labels": (rows,)} if dataset.has_labels else {})
-    with disk_errors(file.path), h5py.File(file.partial, "w", locking=False, libver=("earliest", "v110")) as content:
+    names = 0 if dataset.columns is None else sum(32 + len(name.encode()) for name in dataset.columns)
+    file.reserve(4 * rows * (features + dataset.has_labels) + 65536 + names)  # HDF5 itself fails badly on a full disk
+    # v110: attributes above 64 KiB, as thousands of names are
+    with disk_errors(file.path), h5py.File(file.partial, "w", locking=False, libver=("v110", "v110")) as content:
         for name, shape in shapes.items():
             space = h5py.h5s.create_simple(shape)
             h5py.h5d.create(content.id, name.encode(), h5py.h5t.IEEE_F32LE, space, dcpl=plist)
