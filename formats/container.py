@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ..errors import CorruptError, FormatError, OptionError, OutputError
 from ..kernels import checksums
 from .seal import check_seal, write_seal
+from .sink import Sink
 
 try:
     import fcntl
@@ -187,13 +188,10 @@ class ContainerWriter:
 
     def _create(self) -> None:
         header = self.header
+        os.ftruncate(self._lock, 0)  # what a killed writer left
+        self._sink = Sink(self._lock)
         file = h5py.File(
-            self.partial,
-            "w",
-            locking=False,
-            libver=("earliest", "v110"),
-            alignment_threshold=16 * PAGE,
-            alignment_interval=PAGE,
+            self._sink, "w", libver=("earliest", "v110"), alignment_threshold=16 * PAGE, alignment_interval=PAGE
         )
         self._file = file
         for name, array in self.arrays.items():
@@ -208,12 +206,14 @@ class ContainerWriter:
             space = h5py.h5s.create_simple((header.rows,))
             h5py.h5d.create(file.id, b"labels", h5py.h5t.IEEE_F32LE, space, dcpl=labels)
         self._create_codes(file)
+        self._sink.check()
         if header.zstd:
             return
         offsets = chunk_table(file["codes"].id, header)[:, 0]
         label_offset = int(file["labels"].id.get_offset()) if self.has_labels else 0
         file.close()
         self._file = None
+        self._sink.settle()
         if hasattr(os, "posix_fallocate"):  # a full disk is found now, not at the end of the night
             os.posix_fallocate(self._lock, 0, os.fstat(self._lock).st_size)
         self._offsets, self._label_offset = offsets, label_offset
@@ -254,6 +254,7 @@ class ContainerWriter:
         stored = zstandard.ZstdCompressor(level=self.header.zstd, write_checksum=True).compress(raw(self._chunk))
         checked = stored + checksums.fletcher32(stored).to_bytes(4, "little")
         self._file["codes"].id.write_direct_chunk((number * self.header.chunk_rows, 0), checked)
+        self._sink.check()
 
     def write_labels(self, labels: NDArray[np.float32]) -> None:
         """Append labels, as many as rows in all."""
@@ -264,6 +265,7 @@ class ContainerWriter:
                 write_at(self._lock, raw(data), self._label_offset + 4 * self._label_row)
             else:
                 self._file["labels"][self._label_row : self._label_row + len(data)] = data
+                self._sink.check()
         self._label_row += len(data)
 
     def finish(self, noise: NDArray[np.float64], error: NDArray[np.float64]) -> None:
@@ -271,8 +273,10 @@ class ContainerWriter:
         if self._row != self.header.rows or (self.has_labels and self._label_row != self.header.rows):
             raise OutputError(f"{self.path}: {self._row} of {self.header.rows} rows were written")
         with disk_errors(self.path):
-            file = self._file or h5py.File(self.partial, "r+", locking=False)
-            self._file = file
+            if self._file is None:
+                self._sink = Sink(self._lock)
+                self._file = h5py.File(self._sink, "r+")
+            file = self._file
             self.arrays |= {"noise": noise, "error": error, "digests": self.digests}
             for name in ("noise", "error", "digests"):
                 file[name][...] = self.arrays[name]
@@ -292,6 +296,7 @@ class ContainerWriter:
                 ranges = np.concatenate([ranges, np.array([place])])
             file.close()
             self._file = None
+            self._sink.settle()
             write_seal(self._lock, ranges)
         with ContainerReader(self.partial, locking=False) as reader:
             reader.verify()

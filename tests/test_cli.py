@@ -475,7 +475,6 @@ def test_disk_really_full(zipml, fails, folder, size):
         fails("predict", "m.npz", "f", "-o", "disk/p.csv", says="no space left")
 
 
-@pytest.mark.xfail(strict=True, reason="h5py: a failed close leaves as a RuntimeError, and prints on its own")
 def test_compress_where_not_even_the_header_fits(folder):
     np.save(folder / "s.npy", table()[0])
     with small_disk(folder / "disk", "4k"):
@@ -561,9 +560,7 @@ def test_interrupted(folder):
 
 
 @pytest.mark.parametrize("arguments", WRITES, ids=" ".join)
-def test_interrupted_while_writing(fails, packed, folder, monkeypatch, request, arguments):
-    if arguments[0] == "train":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="Model.save removes its partial file after an OSError only"))
+def test_interrupted_while_writing(fails, packed, folder, monkeypatch, arguments):
     save_csv(folder / "s.csv", table()[0])
     zipml_codec.Model(np.ones(FEATURES), 0.0).save("m.npz")
 

@@ -199,7 +199,7 @@ class Dataset:
             self.chunk_rows,
             self.chunk_rows * self.stride,
             check_seed(seed),
-            check_integer("epoch", epoch, 0),
+            check_integer("epoch", epoch, 0, 2**31 - 1),
         )
         left = np.empty(0, np.int64)
         held = np.empty((0, self.stride), np.uint8)

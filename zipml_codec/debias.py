@@ -19,6 +19,7 @@ from .stream import TrainingData, Window
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 PILOT_ROWS, PILOT_ROWS_A_FEATURE, PILOT_BYTES = 65536, 10, 256 << 20
+PILOT_EPOCHS = 20
 HELD_SHARE = 0.2
 EFFECTIVE_ROWS = 10.0  # a feature, below which the curvature is too uncertain for anything to be subtracted from it
 LOSS_FLOOR = -0.25  # of the labels' variance: a debiased training loss below it is the noise of an unstable model
@@ -73,6 +74,7 @@ def _pilot(data: TrainingData, pilot: Window, held: int, plan: Plan, curvature: 
     train = np.arange(held, len(pilot.data), dtype=np.uintp)
     plan.batch = min(plan.batch, default_batch(len(train)))
     plan.step = curvature.step(plan.batch)
+    plan.epochs = min(plan.epochs, PILOT_EPOCHS)
     state = start(data, plan)
     generator = np.random.Generator(np.random.Philox(plan.seed))
     steps_an_epoch = -(-len(train) // plan.batch)

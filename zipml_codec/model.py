@@ -68,7 +68,9 @@ class Model:
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Predictions, float64 (rows,): the decision, or its sign for "lssvm"."""
         decision = self.decision(X)
-        return decision if self.loss == "squared" else np.where(decision >= 0, 1.0, -1.0)
+        if self.loss == "squared":
+            return decision
+        return np.where(np.isnan(decision), decision, np.where(decision >= 0, 1.0, -1.0))
 
     def _blocks(self, X: Any) -> Iterator[NDArray[np.float64]]:
         if isinstance(X, str | PathLike) and is_compressed(Path(X)):
@@ -119,9 +121,11 @@ class Model:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(target)
-        except OSError as error:
+        except BaseException as error:
             partial.unlink(missing_ok=True)
-            raise OutputError(f"{target}: cannot write the model: {error.strerror or error}") from error
+            if isinstance(error, OSError):
+                raise OutputError(f"{target}: cannot write the model: {error.strerror or error}") from error
+            raise
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Model:

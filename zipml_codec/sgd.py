@@ -162,7 +162,7 @@ def run(stream: Stream, plan: Plan, on_epoch: EpochEnd | None = None) -> Fit:
     steps_an_epoch = -(-stream.train_rows // plan.batch)
     for epoch in range(plan.epochs):
         begun = time.perf_counter()
-        rows = data.rows(plan.estimator, plan.seed + 1 + epoch)
+        rows = data.rows(plan.estimator, (plan.seed + 1 + epoch) % 2**64)
         steps = schedule(plan.schedule, plan.step, epoch, plan.epochs, steps_an_epoch)
         loss = noise = 0.0
         done = 0
