@@ -424,12 +424,12 @@ class ContainerReader:
             return FormatError(f"{self.path}: no permission to read it")
         if isinstance(error, OSError) and "signature" in str(error):
             return FormatError(f"{self.path} is not a zipml file")
-        if isinstance(error, OSError) and "lock" in str(error):
+        if isinstance(error, OSError) and "truncated" in str(error):  # this text of HDF5's has "sblock" in it
+            return CorruptError(f"{self.path} is truncated: restore it from its source")
+        if isinstance(error, OSError) and "unable to lock" in str(error):
             return FormatError(
                 f"{self.path}: cannot lock it; on a file system without locks, open it with locking=False"
             )
-        if isinstance(error, OSError) and "truncated" in str(error):
-            return CorruptError(f"{self.path} is truncated: restore it from its source")
         return CorruptError(f"{self.path} is damaged: {error}")
 
     def _read_header(self, file: h5py.File) -> None:

@@ -392,7 +392,8 @@ def test_truncated(fails, packed, share):
     content = packed.read_bytes()
     packed.write_bytes(content[: int(share * len(content))])
     for command in (["info"], ["verify"], ["decompress", "-o", "o.csv"], ["train", "-o", "m"]):
-        fails(command[0], packed, *command[1:], says="f.zipml.h5")
+        told = fails(command[0], packed, *command[1:], says="f.zipml.h5").rpartition("f.zipml.h5")[2]
+        assert any(words in told for words in ("truncated", "cut off", "not a zipml file")), told
 
 
 def test_flipped_bit(fails, folder, monkeypatch):
