@@ -408,6 +408,7 @@ class ContainerReader:
             raise FormatError(f"{path}: there is no such file")
         try:
             self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            self._size = os.fstat(self._descriptor).st_size
             sealed = check_seal(self._descriptor)  # before HDF5 interprets a byte
             with h5py.File(path, "r", locking=locking) as file:
                 if not sealed and file.attrs.get("format") == "zipml":
@@ -581,7 +582,7 @@ class ContainerReader:
     @property
     def file_bytes(self) -> int:
         """Size of the file."""
-        return os.fstat(self._descriptor).st_size
+        return self._size
 
     def close(self) -> None:
         """Close the file; reading again is an error."""

@@ -181,6 +181,16 @@ def test_closing(tmp_path):
     with pytest.raises(FormatError, match="closed"):
         data.decode()
     data.close()
+    assert data.file_bytes == os.path.getsize(tmp_path / "a.zipml.h5")
+
+
+def test_the_working_folder_may_change(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = zipml.compress(np.eye(20), path="a.zipml.h5")
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    data.verify()
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(data)).decode(), data.decode())
 
 
 def test_a_file_replaced_while_open(tmp_path):

@@ -52,6 +52,7 @@ class Dataset:
 
     def __init__(self, path: str | PathLike[str], locking: bool | None = None) -> None:
         self.path = Path(path)
+        self._place = self.path.absolute()  # where it stays when the working folder changes
         self._file = ContainerReader(self.path, locking)
         header, arrays = self._file.header, self._file.arrays
         self.shape = (header.rows, header.features)
@@ -225,7 +226,7 @@ class Dataset:
         CorruptError
             The bytes are not those that were written; the message names the chunk and its rows.
         """
-        with ContainerReader(self.path, self._file.locking) as fresh:
+        with ContainerReader(self._place, self._file.locking) as fresh:
             fresh.verify(advance)
 
     def close(self) -> None:
@@ -239,7 +240,7 @@ class Dataset:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Dataset, (str(self.path), self._file.locking)
+        return Dataset, (str(self._place), self._file.locking)
 
     def __repr__(self) -> str:
         kind = "uniform" if self.codec.is_uniform else "optimal"
