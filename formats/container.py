@@ -609,6 +609,6 @@ def check_zstd(level: Any) -> int:
     """A zstd level, 1..19, or 0 for None."""
     if level is None:
         return 0
-    if isinstance(level, bool) or not isinstance(level, int) or not 1 <= level <= 19:
+    if isinstance(level, bool) or not isinstance(level, int | np.integer) or not 1 <= level <= 19:
         raise OptionError(f"zstd must be a level in 1..19, or None; got {level!r}")
-    return level
+    return int(level)

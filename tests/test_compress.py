@@ -270,7 +270,8 @@ def test_a_source_that_changes(tmp_path, change):
     [
         {"bits": 0}, {"bits": 9}, {"bits": 4.0}, {"bits": True}, {"samples": 0}, {"bits": 2, "samples": 4}, {"levels": "best"},
         {"rounding": "up"}, {"rounding": "nearest", "samples": 2}, {"seed": -1}, {"seed": 2**64}, {"seed": 1.5}, {"zstd": 0},
-        {"zstd": 20}, {"zstd": True}, {"threads": 0}, {"nonfinite": "keep"},
+        {"zstd": 20}, {"zstd": True}, {"threads": 0}, {"nonfinite": "keep"}, {"levels": np.arange(8.0)},
+        {"rounding": ["nearest"]},
     ],
     ids=str,
 )  # fmt: skip
@@ -278,6 +279,12 @@ def test_options_are_checked(tmp_path, options):
     with pytest.raises(OptionError, match=next(iter(options)) + "|samples"):
         compress(table()[0], path=tmp_path / "a", **options)
     assert names(tmp_path) == []
+
+
+def test_options_may_be_numpys(tmp_path):
+    options = {"bits": np.int8(3), "samples": np.int64(1), "seed": np.uint64(7), "zstd": np.int64(3)}
+    with compress(table()[0], path=tmp_path / "a", **options) as data:
+        assert (data.bits, data.samples, data.seed) == (3, 1, 7)
 
 
 # ---- What is learnt of the data ----

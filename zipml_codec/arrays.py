@@ -38,7 +38,7 @@ def check_number(name: str, value: Any, low: float, high: float = np.inf, *, ope
 
 def check_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
     """`value` if it is one of `choices`, else an OptionError that lists them."""
-    if value not in choices:
+    if np.ndim(value) or value not in choices:
         raise OptionError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
     return value
 
