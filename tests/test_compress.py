@@ -208,6 +208,13 @@ def test_bad_values_are_named(tmp_path, bad, row, kind):
     assert names(tmp_path) == []
 
 
+def test_values_beyond_float32_are_named(tmp_path):
+    X = table()[0].astype(np.float64)
+    X[6, 2] = -1e39
+    with pytest.raises(DataError, match=r"row 7, column index 2: the value is -inf, or beyond float32: .*drop"):
+        compress(X, path=tmp_path / "a")
+
+
 @pytest.mark.parametrize("row", [0, 400, 66_000])
 def test_bad_labels_are_named(tmp_path, row):
     X, y = table(70_000)

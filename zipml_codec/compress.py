@@ -68,6 +68,7 @@ class _Rows:
     def __init__(self, source: Source, nonfinite: str, name: str, progress: Callable[..., Progress]) -> None:
         self.source, self.nonfinite = source, nonfinite
         self.dropped = self.bytes = 0
+        self.wide = False  # whether the source's numbers have a greater range than float32
         self._moved: NDArray[np.float64] | None = None  # least and most that float32 moved values of each column by
         self._name, self._progress = name, progress
 
@@ -105,6 +106,7 @@ class _Rows:
     def _measure(self, values: NDArray[Any]) -> None:
         """Where float32 cannot hold what the source has, learn how far it moves values."""
         self.bytes += values.nbytes
+        self.wide |= values.dtype == np.float64
         if values.dtype == np.float64 or (values.dtype.kind in "iu" and values.dtype.itemsize > 2):
             with np.errstate(over="ignore", invalid="ignore"):
                 moved = np.nan_to_num(values.astype(np.float32) - values.astype(np.float64), nan=0, posinf=0, neginf=0)
@@ -315,8 +317,9 @@ def _statistics(rows: _Rows, seed: int, histogram: bool, threads: int) -> tuple[
             has_labels = chunk.labels is not None
         if not statistics.add(chunk.values, threads):
             row, column = (int(at[0]) for at in np.nonzero(~np.isfinite(chunk.values)))
-            value = chunk.values[row, column]
-            raise DataError(f"{rows.source.place(chunk.first_row + row, column)}: the value is {value}: {ADVICE}")
+            place, value = rows.source.place(chunk.first_row + row, column), chunk.values[row, column]
+            beyond = ", or beyond float32" if np.isinf(value) and rows.wide else ""
+            raise DataError(f"{place}: the value is {value}{beyond}: {ADVICE}")
     if statistics is None or statistics.rows == 0:
         reason = f": all {rows.dropped} hold NaN or infinity" if rows.dropped else ""
         raise DataError(f"{rows.source.name}: there are no rows to compress{reason}")
