@@ -171,6 +171,8 @@ def check_dtype(dtype: np.dtype[Any], where: str) -> None:
 
 def check_matrix(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
     """Raise `DataError` unless this is a matrix of numbers with at least one row and one feature."""
+    if shape == (0,):
+        raise DataError(f"{where}: no rows")
     if len(shape) == 1:
         raise DataError(f"{where}: shape {shape} is 1-D; reshape(-1, 1) for one feature, reshape(1, -1) for one row")
     if len(shape) != 2:

@@ -121,6 +121,7 @@ def test_sliceable_dataset_is_sliced_only():
     ("X", "y", "message"),
     [
         (np.zeros(3), None, r"X: shape \(3,\) is 1-D; reshape"),
+        (np.zeros(0), None, r"X: no rows"),
         (np.zeros((2, 3, 4)), None, r"X: shape \(2, 3, 4\) is not \(rows, features\)"),
         (np.zeros((3, 0)), None, r"X: no features, the shape is \(3, 0\)"),
         (np.zeros((0, 3)), None, r"X: no rows, the shape is \(0, 3\)"),
@@ -421,7 +422,7 @@ def test_as_source_refuses(tmp_path):
     for given in (tmp_path / "x.npy", array_source(matrix()), iter([])):
         with pytest.raises(OptionError, match="y: goes with arrays only"):
             as_source(given, [1])
-    with pytest.raises(DataError, match=r"X: shape \(0,\)"):
+    with pytest.raises(DataError, match=r"X: no rows"):
         as_source([])
     with pytest.raises(DataError, match="X: cannot be made an array"):
         as_source([[1, [2]], [3, 4]])
