@@ -417,6 +417,19 @@ def test_wrong_shapes(pair):
                 method(wrong)
 
 
+def test_rows_of_a_draw(pair):
+    """One number a row: fewer would be read beyond their end."""
+    packed = pair.codec.encode(pair.values(40))
+    expected = pair.codec.draw(packed, seed=3, row_offset=5)
+    for rows in (np.arange(5, 45), range(5, 45), np.arange(5, 45, dtype=np.int16), np.arange(5, 85, dtype=np.uint64)[:40]):
+        same(pair.codec.draw(packed, seed=3, rows=rows), expected, str(type(rows)))
+    for rows in (np.arange(39, dtype=np.uint64), np.arange(41), [[1] * 40], np.arange(40) - 1, np.arange(40.0)):
+        with pytest.raises(OptionError, match="rows"):
+            pair.codec.draw(packed, rows=rows)
+    with pytest.raises(OptionError, match="row_offset"):
+        pair.codec.draw(packed, row_offset=2**64)
+
+
 @pytest.mark.parametrize(("bits", "samples"), [(0, 1), (9, 1), (-1, 1), (4, 0), (4, -1), (4, 16), (1, 2), (8, 256)])
 def test_bad_bits_and_samples(bits, samples):
     with pytest.raises(OptionError):
@@ -439,12 +452,24 @@ def test_bad_levels():
         good[:, :7],
         good[0],
         np.pad(good, ((0, 0), (0, 1))),
+        1e300 * good.astype(np.float64),
+        [[0, 1], [0]],
+        "levels",
     ):
         with pytest.raises((OptionError, DataError)):
             Codec(levels, bits=3, samples=1)
     for low, high in [([0, 1], [1, 0.5]), ([0, np.nan], [1, 1]), ([0, 0], [1, np.inf]), ([0, 0, 0], [1, 1])]:
         with pytest.raises((OptionError, DataError)):
             Codec.uniform(np.float32(low), np.float32(high), 3, 1)
+    with pytest.raises(OptionError, match="low"):
+        Codec.uniform("low", 1, 3, 1)
+
+
+def test_levels_are_the_codecs_own():
+    levels = np.tile(np.arange(8, dtype=np.float32), (3, 1))
+    codec = Codec(levels, bits=3, samples=1)
+    levels[:] = 0
+    same(codec.levels, np.tile(np.arange(8, dtype=np.float32), (3, 1)), "levels")
 
 
 def test_bad_rounding():

@@ -87,7 +87,7 @@ class Codec:
         features: int | None = None,
     ) -> None:
         intervals = interval_count(bits, samples)
-        table = np.ascontiguousarray(levels, dtype=np.float32)
+        table = _numbers("levels", levels)
         if table.ndim != 2 or table.shape[1] != intervals + 1:
             raise OptionError(
                 f"bits={bits}, samples={samples} take {intervals + 1} levels a feature; levels has shape {table.shape}"
@@ -106,7 +106,7 @@ class Codec:
     ) -> Codec:
         """Codec of equidistant levels from `low` to `high`, float32 (features,), or one of each for all `features`."""
         interval_count(bits, samples)
-        low, high = np.atleast_1d(np.asarray(low, np.float32)), np.atleast_1d(np.asarray(high, np.float32))
+        low, high = np.atleast_1d(_numbers("low", low)), np.atleast_1d(_numbers("high", high))
         if low.ndim != 1 or low.shape != high.shape:
             raise OptionError(f"low and high must be vectors of one length; got shapes {low.shape} and {high.shape}")
         self = cls.__new__(cls)
@@ -319,7 +319,7 @@ class Codec:
         packed: ArrayLike,
         seed: int = 0,
         row_offset: int = 0,
-        rows: NDArray[np.uint64] | None = None,
+        rows: ArrayLike | None = None,
         threads: int | None = None,
     ) -> NDArray[np.float32]:
         """The k samples that packed rows stand for, the ups assigned to samples at random (FORMAT.md, section 2).
@@ -331,7 +331,7 @@ class Codec:
             Of this drawing; independent of the seed of the encoding.
         row_offset : int
             Number of the first row, or
-        rows : ndarray of shape (m,), uint64, optional
+        rows : array_like of shape (m,), integers, optional
             each row's number.
 
         Returns
@@ -339,15 +339,28 @@ class Codec:
         ndarray of shape (samples, m, features), float32
         """
         array = self._packed(packed)
+        row_offset = check_integer("row_offset", row_offset, 0, 2**63)
+        if rows is not None:
+            rows = np.asarray(rows)
+            if rows.shape != (len(array),) or (rows.dtype.kind not in "iu" and rows.size) or (rows < 0).any():
+                raise OptionError(f"rows must be {len(array)} row numbers, one a packed row; got {rows.dtype} {rows.shape}")
+            rows = np.ascontiguousarray(rows, np.uint64)
         out = np.empty((self.samples, len(array), self.features), np.float32)
-        self._coder.draw(
-            array, out, check_seed(seed), check_integer("row_offset", row_offset, 0), rows, thread_count(threads)
-        )
+        self._coder.draw(array, out, check_seed(seed), row_offset, rows, thread_count(threads))
         return out
 
     def __repr__(self) -> str:
         kind = "uniform" if self.is_uniform else "table"
         return f"Codec({self.features} features, bits={self.bits}, samples={self.samples}, {kind} levels)"
+
+
+def _numbers(name: str, values: ArrayLike) -> NDArray[np.float32]:
+    """A float32 copy, which stays as it is whatever becomes of the caller's array."""
+    try:
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is reported as such
+            return np.array(values, np.float32, order="C")
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{name} must be numbers, as many for each feature: {error}") from error
 
 
 def noise_total(total: NDArray[np.float64], groups: NDArray[np.float32]) -> NDArray[np.float64]:
