@@ -328,9 +328,17 @@ def test_model_files(tmp_path):
     (tmp_path / "text.npz").write_text("no model")
     whole = (tmp_path / "m.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    for name in ("other.npz", "text.npz", "cut.npz", "absent.npz"):
-        with pytest.raises(FormatError, match=name):
+    np.save(tmp_path / "array.npy", np.ones(3))
+    for name in ("other.npz", "text.npz", "cut.npz", "absent.npz", "array.npy"):
+        with pytest.raises(FormatError, match=name) as caught:
             zipml.Model.load(tmp_path / name)
+        assert "pickle" not in str(caught.value) and "context manager" not in str(caught.value)
+
+
+def test_options_of_numpy_go_into_a_model_file(tmp_path):
+    model = zipml.train(linear_data(rows=300), epochs=np.int64(2), model_bits=np.int32(16))
+    model.save(tmp_path / "m.npz")
+    assert zipml.Model.load(tmp_path / "m.npz").info["epochs"] == 2
 
 
 def test_bad_input(tmp_path):

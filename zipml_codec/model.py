@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +116,7 @@ class Model:
                     file,
                     coef=self.coef,
                     intercept=np.float64(self.intercept),
-                    about=np.frombuffer(json.dumps(about).encode(), np.uint8),
+                    about=np.frombuffer(json.dumps(about, default=_plain).encode(), np.uint8),
                 )
                 file.flush()
                 os.fsync(file.fileno())
@@ -140,11 +140,15 @@ class Model:
         """
         source = Path(path)
         try:
-            with source.open("rb") as file, np.load(file, allow_pickle=False) as content:
-                if not hasattr(content, "files") or "about" not in content.files:
-                    raise FormatError(f"{source} is not a zipml model")
-                about = json.loads(content["about"].tobytes().decode())
-                coef, intercept = content["coef"], float(content["intercept"])
+            with source.open("rb") as file:
+                if not is_zipfile(file):
+                    raise FormatError(f"{source} is not a zipml model, or cut off")
+                file.seek(0)
+                with np.load(file, allow_pickle=False) as content:
+                    if not hasattr(content, "files") or "about" not in content.files:
+                        raise FormatError(f"{source} is not a zipml model")
+                    about = json.loads(content["about"].tobytes().decode())
+                    coef, intercept = content["coef"], float(content["intercept"])
         except FormatError:
             raise
         except FileNotFoundError as error:
@@ -173,6 +177,13 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({len(self.coef)} features, loss={self.loss!r})"
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar, an option of the user's say, as the Python number that JSON takes."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} has no place in a model file")
 
 
 def is_compressed(path: Path) -> bool:
