@@ -257,6 +257,22 @@ def test_train_and_predict(zipml, packed):
     assert files(packed.parent)[packed.parent / "q.csv"] == files(packed.parent)[packed.parent / "r.csv"]
 
 
+def test_predict_goes_by_the_names_of_columns(zipml, packed):
+    """Raw or compressed: columns in another order, and one more, give the same predictions."""
+    zipml("train", packed, "--epochs", 2, "-o", "m.npz")
+    X, y = table()
+    save_csv(packed.parent / "other.csv", np.column_stack([y, X[:, ::-1]]), names="edcba")
+    zipml("compress", "source.csv", "-o", "b.zipml.h5", "--bits", 8, "--samples", 1)
+    zipml("compress", "other.csv", "-o", "o.zipml.h5", "--bits", 8, "--samples", 1)
+    model = zipml_codec.Model.load("m.npz")
+    exact = model.predict("source.csv")
+    for name in ("other.csv", "o.zipml.h5", "b.zipml.h5"):
+        zipml("predict", "m.npz", name, "-o", f"{name}.p.csv")
+        got = np.loadtxt(f"{name}.p.csv", skiprows=1)
+        np.testing.assert_array_equal(got, model.predict(name))
+        np.testing.assert_allclose(got, exact, atol=0.1 * np.std(exact))
+
+
 def test_accuracy_where_labels_are_signs(zipml, folder):
     X, y = table()
     save_csv(folder / "s.csv", X, np.sign(y))

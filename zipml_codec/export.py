@@ -300,12 +300,11 @@ def _decisions(model: Model, data: Path, label: str | int | None, dataset: str |
         if label is not None or dataset is not None:
             raise OptionError(f"{data}: --label and --dataset are for raw data, this is a zipml file")
         with Dataset(data) as rows, bars("predicting", rows.shape[0], None) as bar:
-            # an empty array first: it checks the width once, for the file as a whole
-            model.decision(array_source(np.zeros((1, rows.shape[1])), name=str(data)))
             for number in range(rows.chunks):
                 values = rows.codec.decode(rows.read_chunk(number))
                 first = number * rows.chunk_rows
-                yield model.decision(values), None if rows.labels is None else rows.labels[first : first + len(values)]
+                named = array_source(values, name=str(data), columns=rows.columns)
+                yield model.decision(named), None if rows.labels is None else rows.labels[first : first + len(values)]
                 bar.advance(len(values))
         return
     with open_source(data, label=label, dataset=dataset) as source, bars("predicting", source.rows, source.nbytes) as bar:

@@ -60,7 +60,7 @@ class Model:
     def decision(self, X: Any) -> NDArray[np.float64]:
         """Intercept + coef . row for the rows of an array, a `Dataset`, or a file, compressed or raw: float64 (rows,).
 
-        A raw file with column names is read by name: columns that the model does not know, a label say, are left out.
+        A file with column names is read by name: columns that the model does not know, a label say, are left out.
         """
         parts = [self.intercept + block @ self.coef for block in self._blocks(X)]
         return np.concatenate(parts) if parts else np.empty(0)
@@ -77,9 +77,11 @@ class Model:
             with Dataset(X) as data:
                 yield from self._blocks(data)
         elif isinstance(X, Dataset):
-            self._check_width(X.shape[1], str(X.path))
+            chosen = self._columns_of(X.columns)
+            self._check_width(X.shape[1] if chosen is None else len(chosen), str(X.path))
             for number in range(X.chunks):
-                yield X.codec.decode(X.read_chunk(number)).astype(np.float64)
+                values = X.codec.decode(X.read_chunk(number))
+                yield (values if chosen is None else values[:, chosen]).astype(np.float64)
         else:
             with as_source(X) as source:
                 chosen = self._columns_of(source.columns)
