@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,12 @@ def test_imports_go_up_the_list(name):
     assert "from zipml_codec" not in text and "import zipml_codec" not in text
     for other in imported(name, text):
         assert ROW[other] < ROW[name], f"{name} imports {other}"
+
+
+def test_an_import_among_the_sources_says_what_to_do():
+    """Python puts its working folder first: there, a copy that is installed elsewhere is hidden by one without kernels."""
+    done = subprocess.run([sys.executable, "-c", "import zipml_codec"], cwd=TOP, capture_output=True, text=True)
+    assert done.returncode == 0 or "start Python in another folder" in done.stderr.splitlines()[-1]
 
 
 def test_the_parser_sees_imports():

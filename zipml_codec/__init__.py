@@ -1,5 +1,13 @@
 """Compress float data to a few bits without bias, and train linear models straight from the codes."""
 
+try:
+    from . import kernels as _kernels  # noqa: F401
+except ImportError:
+    raise ImportError(
+        "this zipml_codec is a folder of the sources, without the compiled kernels: start Python in another folder, "
+        "or install the sources as CONTRIBUTING.md says"
+    ) from None
+
 from .codec import Codec
 from .compress import compress
 from .dataset import Dataset
