@@ -321,6 +321,19 @@ def bounds(data, X):
     return levels[f, i], levels[f, i + 1]
 
 
+@pytest.mark.parametrize("levels", ["optimal", "uniform"])
+@pytest.mark.parametrize("exponent", [-80, 100])
+def test_noise_of_columns_of_any_scale(tmp_path, levels, exponent):
+    """A power of two scales levels exactly, and variances by its square: which float32, that rows are in, does not hold."""
+    X = table()[0]
+    with compress(X, path=tmp_path / "a", levels=levels) as one:
+        with compress(X * np.float32(2.0**exponent), path=tmp_path / "b", levels=levels) as other:
+            np.testing.assert_array_equal(other.codes(), one.codes())
+            np.testing.assert_array_equal(other.noise, one.noise * 4.0**exponent)
+            np.testing.assert_array_equal(other.error, one.error * 4.0**exponent)
+            assert np.count_nonzero(one.noise) == 4  # column 1 is constant
+
+
 @pytest.mark.parametrize(("bits", "samples"), [(1, 1), (3, 1), (8, 1), (4, 2), (3, 3), (5, 3)])
 @pytest.mark.parametrize(
     ("levels", "shared"), [("optimal", False), ("optimal", True), ("uniform", False), ("uniform", True)]

@@ -189,7 +189,13 @@ class Codec:
         low, high = self.bounds[:, :1], self.bounds[:, -1:]
         # the zeros that fill up a block must get code 0: no level of theirs is reached
         start = self._blocked(low) if self.is_uniform else self._blocked(self.bounds, np.inf)
-        return start, self._blocked(high), self._blocked(self._inverse), self._blocked(self._width)
+        width = (self._width / self._unit()[:, None]).astype(np.float32)
+        return start, self._blocked(high), self._blocked(self._inverse), self._blocked(width)
+
+    def _unit(self) -> NDArray[np.float64]:
+        """A power of two near each feature's range: in units of it, no square of a width leaves float32."""
+        span = self.bounds[:, -1].astype(np.float64) - self.bounds[:, 0]
+        return np.ldexp(1.0, np.frexp(span)[1])
 
     def values(self, shift: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> tuple[NDArray[np.float32], ...]:
         """What codes decode to, (m(t) - shift) * scale, as the kernels take it; shift and scale broadcast over features.
@@ -293,7 +299,7 @@ class Codec:
     def noise_scale(self) -> NDArray[np.float64]:
         """What turns the kernel's sums of variance and squared error into squared units of the data."""
         if not self.is_uniform:
-            return np.ones(self.features)
+            return np.broadcast_to(self._unit() ** 2, self.features).copy()
         width = np.diff(self.bounds.astype(np.float64), axis=1)[:, 0] / self.intervals
         return np.broadcast_to(width**2, self.features).copy()
 
