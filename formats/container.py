@@ -415,8 +415,10 @@ class ContainerReader:
                     raise CorruptError("its seal is missing: the file was cut off or changed")
                 self._read_header(file)
         except FormatError as error:
+            self.close()  # not when whoever keeps the error lets go of it
             raise type(error)(f"{path}: {error}") from error
         except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
+            self.close()
             raise self._explain(error) from error
         self._checked = np.zeros(self.header.chunks, bool)
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import struct
 import subprocess
@@ -383,6 +384,19 @@ def test_files_that_are_not_ours(tmp_path):
         with pytest.raises(FormatError, match=told) as caught:
             open_file(tmp_path / name)
         assert name in str(caught.value) and isinstance(caught.value, OSError)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc to count open files in")
+def test_a_file_that_is_not_ours_is_closed(tmp_path):
+    (tmp_path / "text").write_text("1,2,3\n" * 1000)
+    with h5py.File(tmp_path / "hdf5", "w") as file:
+        file["codes"] = np.arange(10)
+    count, kept = len(os.listdir("/proc/self/fd")), []
+    for name in ("text", "hdf5"):
+        with pytest.raises(FormatError) as caught:
+            open_file(tmp_path / name)
+        kept.append(caught.value)  # and with it the frames that opened the file
+    assert len(os.listdir("/proc/self/fd")) == count
 
 
 def test_a_dataset_without_locks(tmp_path):
