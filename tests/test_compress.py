@@ -288,6 +288,12 @@ def test_options_are_checked(tmp_path, options):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("threads", ["100000", "²", "0", "", "2,1"])
+def test_threads_of_the_environment(tmp_path, monkeypatch, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    assert compress(table()[0], path=tmp_path / "a").shape == (700, 5)
+
+
 def test_options_may_be_numpys(tmp_path):
     options = {"bits": np.int8(3), "samples": np.int64(1), "seed": np.uint64(7), "zstd": np.int64(3)}
     with compress(table()[0], path=tmp_path / "a", **options) as data:

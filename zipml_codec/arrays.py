@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .errors import DataError, OptionError
 
 MAX_SEED = 2**64 - 1
+MAX_THREADS = 1024
 
 
 def check_integer(name: str, value: Any, low: int, high: int | None = None) -> int:
@@ -51,10 +52,10 @@ def check_seed(seed: Any) -> int:
 def thread_count(threads: int | None) -> int:
     """How many threads to use: `threads`, else OMP_NUM_THREADS, else the processors that this process may run on."""
     if threads is not None:
-        return check_integer("threads", threads, 1, 1024)
+        return check_integer("threads", threads, 1, MAX_THREADS)
     configured = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    if configured.isdigit() and int(configured) > 0:
-        return int(configured)
+    if configured.isdecimal() and int(configured) > 0:
+        return min(int(configured), MAX_THREADS)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
