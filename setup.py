@@ -13,7 +13,8 @@ SOURCES = {
     "checksums": [],
     "philox": [],
     "codes": ["encode.c", "decode.c", "threads.c"],
-    "columns": ["scan.c", "levels.c", "threads.c"],
+    "columns": ["scan.c", "sketch.c", "levels.c", "threads.c"],
+    "exact": ["search.c", "chords.c", "spans.c", "moments.c", "distinct.c"],
     "sgd": ["minibatch.c", "threads.c"],
 }
 HEADERS = sorted(str(path) for path in Path("kernels").glob("*.h"))

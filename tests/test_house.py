@@ -11,11 +11,11 @@ import pytest
 TOP = Path(__file__).parent.parent
 ORDER = [  # a module imports from rows above its own only; modules of one row do not know each other
     ["errors", "version", "kernels.simd", "kernels.philox", "kernels.checksums"],
-    ["kernels.codes", "kernels.columns", "kernels.sgd", "arrays", "progress"],
+    ["kernels.codes", "kernels.columns", "kernels.exact", "kernels.sgd", "arrays", "progress"],
     ["formats.sources", "formats.seal", "formats.sink"],
     ["formats.arrays", "formats.iterables", "formats.binary", "formats.text", "formats.container"],
     ["formats.readers"],
-    ["codec", "order"],
+    ["codec", "order", "exact"],
     ["levels", "dataset"],
     ["statistics", "stream"],
     ["compress", "sgd"],
