@@ -11,8 +11,8 @@ static inline double twofold_cost(const chord_layer *layer, size_t row, size_t c
 {
     const size_t source = layer->backward ? row : column, target = layer->backward ? column : row;
     const moments *from = layer->backward ? layer->row_sums : layer->column_sums, *to = layer->backward ? layer->column_sums : layer->row_sums;
-    const double p = (layer->backward ? layer->row_places : layer->column_places)[source];
-    const double q = (layer->backward ? layer->column_places : layer->row_places)[target];
+    const twofold p = (layer->backward ? layer->row_places : layer->column_places)[source];
+    const twofold q = (layer->backward ? layer->column_places : layer->row_places)[target];
     return moments_cost(&from[source], &to[target], p, q);
 }
 

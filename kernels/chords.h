@@ -14,7 +14,7 @@ typedef struct {
     const double *cost, *u, *v;              /* [columns]; float64: V = a[i] u[k] - b[i] v[k] */
     const double *a, *b;                     /* [rows] */
     const moments *row_sums, *column_sums;   /* twofold, where these are not NULL: sums up to the interval's ends ... */
-    const double *row_places, *column_places; /* ... and the ends' coordinates */
+    const twofold *row_places, *column_places; /* ... and the ends' coordinates */
     const uint32_t *limit;
     int backward;
     double *best;

@@ -13,7 +13,7 @@ enum { BLOCK = 32, LANES = 4 };
 /* Sums about 0 of points whose sums about `origin` are given. */
 static moments moved(local sums, double origin)
 {
-    const twofold shifted = two_product(origin, sums.w), s = plus(shifted, sums.s), q = times(plus(s, sums.s), origin);
+    const twofold shifted = two_product(origin, sums.w), s = plus(shifted, sums.s), q = times(plus(s, sums.s), (twofold){origin, 0});
     return (moments){{sums.w, 0}, s, plus(q, sums.q)};
 }
 
@@ -22,13 +22,18 @@ static moments joined(const moments *a, moments b)
     return (moments){add(a->w, b.w), add(a->s, b.s), add(a->q, b.q)};
 }
 
+static moments negative(moments a)
+{
+    return (moments){{-a.w.hi, -a.w.lo}, {-a.s.hi, -a.s.lo}, {-a.q.hi, -a.q.lo}};
+}
+
 static moments wide_part(const points *p, size_t from, size_t to)
 {
     moments sums = {{0, 0}, {0, 0}, {0, 0}};
     for (size_t i = from; i < to; i++) {
         const double x = point(p, i), w = point_weight(p, i);
         const twofold s = two_product(w, x);
-        sums = joined(&sums, (moments){{w, 0}, s, times(s, x)});
+        sums = joined(&sums, (moments){{w, 0}, s, times(s, (twofold){x, 0})});
     }
     return sums;
 }
@@ -95,22 +100,34 @@ int points_init(points *p, const double *x, const double *weights, size_t count)
     p->blocks = malloc((count / BLOCK + 2) * sizeof *p->blocks);
     if (!p->blocks)
         return -1;
-    block now = {{{0, 0}, {0, 0}, {0, 0}}, 0, 0};
-    size_t b = 0;
+    double rough = 0, square = 0;
+    size_t end = 0;
     for (size_t from = 0; from < count; from += BLOCK) {
         const size_t to = block_end(p, from);
         const double origin = point(p, from), width = point(p, end_point(p, to)) - origin;
-        p->blocks[b++] = now;
+        block *const b = &p->blocks[end++];
+        *b = (block){{{0, 0}, {0, 0}, {0, 0}}, rough, square};
         if (width > p->wide)
-            now.sums = joined(&now.sums, wide_part(p, from, to));
+            b->sums = wide_part(p, from, to);
         else {
             const local sums = !weights && to - from == BLOCK ? whole_block(p, from, origin) : part(p, from, to, origin);
-            now.sums = joined(&now.sums, moved(sums, origin));
-            now.rough += sums.w * width;
-            now.square += sums.w * width * width;
+            b->sums = moved(sums, origin);
+            rough += sums.w * width;
+            square += sums.w * width * width;
         }
     }
-    p->blocks[b] = now;
+    p->blocks[end] = (block){{{0, 0}, {0, 0}, {0, 0}}, rough, square};
+    moments sums = {{0, 0}, {0, 0}, {0, 0}};
+    for (size_t b = end / 2; b <= end; b++) { /* outliers at either end do not blur the sums between them */
+        const moments of_block = p->blocks[b].sums;
+        p->blocks[b].sums = sums;
+        sums = joined(&sums, of_block);
+    }
+    sums = (moments){{0, 0}, {0, 0}, {0, 0}};
+    for (size_t b = end / 2; b-- > 0;) {
+        sums = joined(&sums, negative(p->blocks[b].sums));
+        p->blocks[b].sums = sums;
+    }
     return 0;
 }
 
@@ -128,13 +145,13 @@ moments moments_before(const points *p, size_t i)
         return p->blocks[b + 1].sums;
     const size_t to = block_end(p, from);
     const double low = point(p, from), high = point(p, end_point(p, to)), x = point(p, i);
+    if (high - low > p->wide && b < p->count / BLOCK / 2)
+        return joined(&p->blocks[b + 1].sums, negative(wide_part(p, i, to)));
     if (high - low > p->wide)
         return joined(&p->blocks[b].sums, wide_part(p, from, i));
     if (x - low <= high - x)
         return joined(&p->blocks[b].sums, moved(part(p, from, i, low), low));
-    local sums = part(p, i, to, high);
-    sums.w = -sums.w, sums.s = -sums.s, sums.q = -sums.q;
-    return joined(&p->blocks[b + 1].sums, moved(sums, high));
+    return joined(&p->blocks[b + 1].sums, negative(moved(part(p, i, to, high), high)));
 }
 
 double moments_error(const points *p, size_t low, size_t high, double width)
@@ -144,10 +161,16 @@ double moments_error(const points *p, size_t low, size_t high, double width)
     return 0x1p-46 * ((b->rough - a->rough) * width + (b->square - a->square));
 }
 
+double moments_twofold_error(size_t low, size_t high, double magnitude)
+{
+    /* 2^-102 of the magnitude: once a block joined, and less than 64 times on the way to a cost. */
+    return 0x1p-102 * ((double)((high - low) / BLOCK) + 64) * magnitude;
+}
+
 local moments_between(const moments *from, const moments *to, double origin)
 {
-    const twofold w = minus(to->w, from->w), s = minus(to->s, from->s), shifted = minus(s, times(w, origin));
-    const twofold q = minus(minus(to->q, from->q), times(add(s, shifted), origin));
+    const twofold about = {origin, 0}, w = minus(to->w, from->w), s = minus(to->s, from->s), shifted = minus(s, times(w, about));
+    const twofold q = minus(minus(to->q, from->q), times(add(s, shifted), about));
     return (local){value(w), value(shifted), value(q)};
 }
 

@@ -3,7 +3,7 @@
  * and changes it only in the cells that hold a level. So a dynamic programme over cells, levels at their means, gives lower bounds.
  * Fixed neighbours make the cost piecewise linear in a level with kinks at means: one move at a time, some best levels of the cells
  * are within a cell of the true ones. A cell leaves a level's list when it and both its neighbours exceed the upper bound, which
- * comes from coordinate sweeps; the others split in four, down to single points; then once more in twofold arithmetic.
+ * comes from coordinate sweeps; the others split in three, down to single points; then once more in twofold arithmetic.
  * Rounding: each layer works about an origin of its own with a bound of its error, in twofold where that bound is too large. */
 #include "search.h"
 #include "chords.h"
@@ -14,9 +14,9 @@
 #include <string.h>
 
 #define ROUNDING 0x1p-53
-#define TWOFOLD_ROUNDING 0x1p-98
-enum { FIRST_CELLS = 256, CELLS_PER_LEVEL = 2, SPLIT = 4, SWEEPS = 64 };
+enum { FIRST_CELLS = 128, CELLS_PER_LEVEL = 2, SPLIT = 3, SWEEPS = 32, GROWTH = 4 };
 static const double TOLERATED = 1e-3; /* rounding error of all layers, relative to the upper bound, before twofold is used */
+static const double SAME = 1e-12;     /* costs that differ by less, relatively, count as the same where many do */
 
 typedef struct { size_t first, last; int live; } cell; /* points first..last; not live: a neighbour, where the level cannot be */
 
@@ -33,11 +33,11 @@ typedef struct {
     double *column, *behind, *ahead; /* [widest] */
     uint32_t *limit, *argument;      /* [widest] */
     moments *lower_sums, *upper_sums; /* [widest], for layers in twofold */
-    double *lower_places, *upper_places;
+    twofold *lower_places, *upper_places;
     unsigned char *twofolds; /* [s + 1]: is the layer that ends at this level computed in twofold? */
     size_t *level, *trial;   /* [s + 1]: best levels so far */
     moments *below, *above;  /* [s + 1]: sums before and including the trial levels */
-    double upper, lower, error;
+    double upper, lower, proven, error, tolerated; /* proven: the largest lower bound that is one despite rounding */
     size_t evaluations;
 } search;
 
@@ -91,7 +91,7 @@ static void sweep(search *g)
     }
     twofold total = {0, 0};
     for (size_t j = 0; j < s; j++) {
-        const double a = point(p, g->trial[j]), b = point(p, g->trial[j + 1]);
+        const twofold a = {point(p, g->trial[j]), 0}, b = {point(p, g->trial[j + 1]), 0};
         const double cost = moments_cost(&g->above[j], &g->below[j + 1], a, b);
         total = plus(total, g->trial[j + 1] - g->trial[j] > 1 && cost > 0 ? cost : 0);
     }
@@ -120,7 +120,7 @@ static double magnitude(const search *g, size_t j, double origin, const moments 
         return 0;
     const moments from = moments_before(p, low), to = moments_before(p, high);
     const local left = moments_between(&from, at, origin), right = moments_between(at, &to, origin);
-    const double w = fmax(fabs(left.w), fabs(right.w)), s = fmax(fabs(left.s), fabs(right.s)), q = fmax(fabs(left.q), fabs(right.q));
+    const double w = fmax(fabs(left.w), fabs(right.w)), q = fmax(fabs(left.q), fabs(right.q)), s = sqrt(w * q);
     return q + (y + over) * s + y * over * w;
 }
 
@@ -156,7 +156,7 @@ static void prepare(search *g, size_t j, double allowed, int exact)
             const double w = to.w - from.w, s = to.s - from.s;
             y = fmin(fmax(s / w, low), high);
             inertia = fmax(to.q - from.q - s * y, 0);
-            heaviest = fmax(heaviest, w);
+            heaviest = fmax(heaviest, w * (high - low));
         }
         g->y[i] = y;
         g->phi[i] = y * to.w - to.s;
@@ -176,32 +176,38 @@ static void prepare(search *g, size_t j, double allowed, int exact)
     const moments before = moments_before(p, there);
     const cell *const low = &g->cells[g->start[j - 1]], *const high = &g->cells[end - 1];
     const double width = point(p, high->last) - point(p, low->first);
-    double error = 16 * ROUNDING * pieces * magnitude(g, j, point(p, there), &before);
+    const double lost = moments_twofold_error(low->first, high->last + 1, magnitude(g, j, 0, &(moments){{0, 0}, {0, 0}, {0, 0}}));
+    double error = pieces * (16 * ROUNDING * magnitude(g, j, point(p, there), &before) + lost);
     g->twofolds[j] = exact || !(error <= allowed);
     if (g->twofolds[j]) {
         pieces = rows * columns <= CHORDS_EVERY ? 2 : pieces;
-        const moments none = {{0, 0}, {0, 0}, {0, 0}};
-        const double spread = fmax(fabs(point(p, 0)), fabs(point(p, p->count - 1)));
-        error = 16 * TWOFOLD_ROUNDING * pieces * magnitude(g, j, 0, &none);
-        error += 16 * ROUNDING * pieces * heaviest * spread * width;
+        error = pieces * (lost + 16 * ROUNDING * heaviest * width);
     }
     g->error += error + pieces * (2 * ROUNDING * g->upper + moments_error(p, low->first, high->last, width));
+}
+
+/* Where a level in the cell is taken to be: at the mean, relative to the cell so that it is as precise as the cell is small. */
+static twofold place(const points *p, const cell *c, const moments *from, const moments *to)
+{
+    const double x = point(p, c->first);
+    if (is_single(c))
+        return (twofold){x, 0};
+    const local sums = moments_between(from, to, x);
+    return two_sum(x, sums.s / sums.w);
 }
 
 /* Ends of the intervals between levels j - 1 and j, for twofold evaluation. */
 static void twofold_ends(search *g, size_t j)
 {
     const size_t lower = g->start[j - 1], upper = g->start[j], end = g->start[j + 1];
-    const double origin = point(&g->p, origin_of(g, j - 1)), over = point(&g->p, origin_of(g, j));
-    for (size_t i = lower; i < upper; i++) {
+    for (size_t i = lower; i < end; i++) {
         const cell *c = &g->cells[i];
-        g->lower_sums[i - lower] = moments_before(&g->p, c->last + 1);
-        g->lower_places[i - lower] = is_single(c) ? point(&g->p, c->first) : origin + g->y[i];
-    }
-    for (size_t i = upper; i < end; i++) {
-        const cell *c = &g->cells[i];
-        g->upper_sums[i - upper] = moments_before(&g->p, c->first);
-        g->upper_places[i - upper] = is_single(c) ? point(&g->p, c->first) : over + g->y[i];
+        const moments from = moments_before(&g->p, c->first), to = moments_before(&g->p, c->last + 1);
+        const twofold at = place(&g->p, c, &from, &to);
+        if (i < upper)
+            g->lower_sums[i - lower] = to, g->lower_places[i - lower] = at;
+        else
+            g->upper_sums[i - upper] = from, g->upper_places[i - upper] = at;
     }
 }
 
@@ -301,7 +307,7 @@ static int make_room(search *g)
         g->widest = width > g->widest ? width : g->widest;
     }
     double **of_cells[] = {&g->reach, &g->y, &g->phi, &g->area, &g->over_y, &g->over_phi, &g->over_area};
-    double **of_lists[] = {&g->column, &g->behind, &g->ahead, &g->lower_places, &g->upper_places};
+    double **of_lists[] = {&g->column, &g->behind, &g->ahead};
     for (size_t i = 0; i < sizeof of_cells / sizeof *of_cells; i++)
         if (!resize((void **)of_cells[i], n * sizeof(double)))
             return 0;
@@ -310,7 +316,8 @@ static int make_room(search *g)
             return 0;
     return resize((void **)&g->from, n * sizeof(uint32_t)) && resize((void **)&g->limit, g->widest * sizeof(uint32_t))
         && resize((void **)&g->argument, g->widest * sizeof(uint32_t)) && resize((void **)&g->lower_sums, g->widest * sizeof(moments))
-        && resize((void **)&g->upper_sums, g->widest * sizeof(moments));
+        && resize((void **)&g->upper_sums, g->widest * sizeof(moments)) && resize((void **)&g->lower_places, g->widest * sizeof(twofold))
+        && resize((void **)&g->upper_places, g->widest * sizeof(twofold));
 }
 
 /* Level 0 is the first point and level s the last; the others may be in any cell, the ends being neighbours. */
@@ -345,33 +352,52 @@ static int touches(const cell *a, const cell *b)
     return a->last + 1 == b->first;
 }
 
-/* Keeps the cells where a level may be, and their neighbours; splits them in `parts`. Returns whether there was memory. */
-static int divide(search *g, double threshold, size_t parts)
+/* Which cells a level may be in: those with a path within the threshold, or beside one with. In a single point a level is at the
+ * mean already: its neighbours do not matter. Returns how many. */
+static size_t keep(search *g, double threshold)
 {
-    const size_t total = g->start[g->s + 1];
     size_t kept = 0;
     for (size_t j = 0; j <= g->s; j++) {
         cell *const first = g->cells + g->start[j], *const end = g->cells + g->start[j + 1];
         const double *reach = g->reach + g->start[j];
-        int good = 0; /* is the cell before a good one that touches this? */
+        int good = 0; /* is the cell before within it? */
         for (cell *c = first; c < end; c++, reach++) {
-            const int here = !(*reach > threshold), next = c + 1 < end && touches(c, c + 1) && !(reach[1] > threshold);
-            const int before = good && touches(c - 1, c);
-            c->live = c->live && (before || here || next);
+            const int here = !(*reach > threshold) || (c->first <= g->level[j] && g->level[j] <= c->last);
+            const int next = c + 1 < end && touches(c, c + 1) && !(reach[1] > threshold), before = good && touches(c - 1, c);
+            c->live = c->live && (here || (!is_single(c) && (before || next)));
             good = here;
             kept += (size_t)c->live;
         }
     }
-    const size_t most = kept * (parts + 2) + 2;
-    if (!resize((void **)&g->split, (most < total * parts + 2 ? most : total * parts + 2) * sizeof *g->split))
+    return kept;
+}
+
+/* Points in the first and in the last of the parts that a cell is split in. */
+static size_t first_part(const cell *c)
+{
+    const size_t length = c->last - c->first + 1;
+    return length < SPLIT ? 1 : length / SPLIT;
+}
+
+static size_t last_part(const cell *c)
+{
+    const size_t length = c->last - c->first + 1;
+    return length < SPLIT ? 1 : length - length * (SPLIT - 1) / SPLIT;
+}
+
+/* Splits the kept cells, and their neighbours' ends, which stay beside them. Returns whether there was memory. */
+static int divide(search *g, size_t kept)
+{
+    if (!resize((void **)&g->split, (kept * (SPLIT + 2) + 2) * sizeof *g->split))
         return 0;
     cell *out = g->split;
     for (size_t j = 0; j <= g->s; j++) {
         const cell *const first = g->cells + g->start[j], *const end = g->cells + g->start[j + 1];
         g->following[j] = (size_t)(out - g->split);
         for (const cell *c = first; c < end; c++) {
-            const size_t length = c->last - c->first + 1, k = length < parts ? length : parts;
-            const int before = c > first && touches(c - 1, c) && c[-1].live, next = c + 1 < end && touches(c, c + 1) && c[1].live;
+            const size_t length = c->last - c->first + 1, k = length < SPLIT ? length : SPLIT;
+            const int before = c > first && touches(c - 1, c) && c[-1].live && last_part(c - 1) > 1;
+            const int next = c + 1 < end && touches(c, c + 1) && c[1].live && first_part(c + 1) > 1;
             const int only = j == 0 || j == g->s;
             for (size_t t = 0; t < k; t++)
                 if (only || c->live || (t == 0 && before) || (t == k - 1 && next))
@@ -394,41 +420,57 @@ static int all_single(const search *g)
     return 1;
 }
 
-static int run(search *g)
+/* Lower bounds of this round's lists, and the levels they suggest. Returns whether there was memory. */
+static int bound(search *g, int exact)
 {
-    if (!first_lists(g))
-        return 0;
-    sweep(g);
-    for (int last = 0; !last;) {
-        const int single = all_single(g);
-        if (!make_room(g))
-            return 0;
-        g->error = 4 * ROUNDING * g->upper;
-        for (size_t j = 0; j <= g->s; j++)
-            prepare(g, j, TOLERATED * g->upper / (double)g->s, 0);
-        forward(g);
-        trace(g);
-        sweep(g);
-        backward(g);
-        if (!divide(g, g->upper + g->error, SPLIT))
-            return 0;
-        last = single;
-    }
-    /* Single points, and few of them: once more in twofold arithmetic. */
     if (!make_room(g))
         return 0;
     g->error = 4 * ROUNDING * g->upper;
     for (size_t j = 0; j <= g->s; j++)
-        prepare(g, j, 0, 1);
+        prepare(g, j, exact ? 0 : g->tolerated * g->upper / (double)g->s, exact);
     forward(g);
     trace(g);
     sweep(g);
     return 1;
 }
 
+static int run(search *g)
+{
+    if (!first_lists(g))
+        return 0;
+    sweep(g);
+    const size_t most = GROWTH * g->start[g->s + 1];
+    for (int certain = 1, exact = 0;;) {
+        const int single = all_single(g);
+        if (!bound(g, exact))
+            return 0;
+        if (certain)
+            g->proven = fmax(g->proven, g->lower - g->error);
+        if (exact)
+            return 1;
+        backward(g);
+        size_t kept = keep(g, certain ? g->upper + g->error : g->upper);
+        if (kept * SPLIT > most) {
+            /* Many choices cost the same but for rounding: one of them is known. */
+            if (!certain || g->upper - g->proven <= SAME * g->upper)
+                return 1;
+            g->tolerated = SAME / 4;
+            /* Even twofold sums cannot tell (clusters 1e12 times as far apart as they are wide): the bound stays what it is, off by
+             * 1e-25 of weight times spread squared; the search goes on as if there were no rounding, as far as that is cheap. */
+            if (g->error > g->upper / 4) {
+                certain = 0;
+                kept = keep(g, g->upper);
+            }
+        }
+        if (!divide(g, kept))
+            return 0;
+        exact = single; /* single points, and few of them: once more, all in twofold arithmetic */
+    }
+}
+
 size_t search_levels(search_job *job, size_t *levels)
 {
-    search g = {.s = job->intervals};
+    search g = {.s = job->intervals, .upper = INFINITY, .tolerated = TOLERATED};
     const size_t s = job->intervals;
     job->cost = job->lower_bound = 0;
     job->evaluations = 0;
@@ -437,7 +479,6 @@ size_t search_levels(search_job *job, size_t *levels)
             levels[i] = i;
         return job->count;
     }
-    g.upper = INFINITY;
     int good = !points_init(&g.p, job->x, job->weights, job->count);
     size_t **of_levels[] = {&g.start, &g.following, &g.level, &g.trial};
     for (size_t i = 0; i < sizeof of_levels / sizeof *of_levels; i++)
@@ -446,7 +487,7 @@ size_t search_levels(search_job *job, size_t *levels)
         && (g.twofolds = calloc(s + 1, 1)) && run(&g);
     if (good) {
         const double unscale[2] = {1 / g.p.scale[0], 1 / g.p.scale[1]};
-        const double lower = fmax(fmin(g.lower - g.error, g.upper), 0);
+        const double lower = fmin(g.proven, g.upper);
         memcpy(levels, g.level, (s + 1) * sizeof *levels);
         job->cost = g.upper / g.p.weight_scale * unscale[0] * unscale[1] * unscale[0] * unscale[1];
         job->lower_bound = lower / g.p.weight_scale * unscale[0] * unscale[1] * unscale[0] * unscale[1];

@@ -1,7 +1,7 @@
 /* Sums and products of doubles as unevaluated pairs hi + lo, about 104 bits: what certificates are computed in.
  * sum: Knuth's two-sum, the error of an addition is a double. product: Dekker's, halves of 26 bits multiply exactly.
  * No fused multiply-add: it is a function call where the compiler may not assume the instruction.
- * Relative error of each function below: at most 2^-100 of the operands' magnitudes (not of the result).
+ * Relative error of each function below: at most 2^-102 of the operands' magnitudes (not of the result).
  * By hand: long double is 64 bits on some machines and 53 on others; the compiler must not contract or reassociate. */
 #ifndef ZIPML_TWOFOLD_H
 #define ZIPML_TWOFOLD_H
@@ -45,10 +45,10 @@ static inline twofold plus(twofold a, double b)
     return quick(s.hi, s.lo + a.lo);
 }
 
-static inline twofold times(twofold a, double b)
+static inline twofold times(twofold a, twofold b)
 {
-    const twofold p = two_product(a.hi, b);
-    return quick(p.hi, p.lo + a.lo * b);
+    const twofold p = two_product(a.hi, b.hi);
+    return quick(p.hi, p.lo + (a.hi * b.lo + a.lo * b.hi));
 }
 
 static inline double value(twofold a)
