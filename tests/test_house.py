@@ -16,6 +16,7 @@ ORDER = [  # a module imports from rows above its own only; modules of one row d
     ["formats.arrays", "formats.iterables", "formats.binary", "formats.text", "formats.container"],
     ["formats.readers"],
     ["codec", "order", "exact"],
+    ["merging"],
     ["levels", "dataset"],
     ["statistics", "stream"],
     ["compress", "sgd"],
