@@ -251,25 +251,29 @@ def divide_and_conquer_levels(x, s, weights=None):
     """Exact best levels (at most s + 1), O(s N log N) time: V obeys the quadrangle inequality, so argmins ascend."""
     points, weights = distinct(x, weights)
     N, centred = len(points), points.astype(np.longdouble) - np.median(points)
-    W, S, Q = (np.cumsum(weights * centred**power) for power in range(3))
+    W, S, Q = (np.append(0, np.cumsum(weights * centred**power)) for power in range(3))  # before each point: an end adds nothing
 
     def cost(k, j):
-        a, c = centred[k], centred[j]
-        return (a + c) * (S[j] - S[k]) - a * c * (W[j] - W[k]) - (Q[j] - Q[k])
+        a, c, after = centred[k], centred[j], np.minimum(k + 1, j)
+        return (a + c) * (S[j] - S[after]) - a * c * (W[j] - W[after]) - (Q[j] - Q[after])
 
-    best, previous = cost(0, np.arange(N)), []
+    best, previous = cost(np.zeros(N, np.intp), np.arange(N)), []
     for _ in range(s - 1):
         total, choice = np.empty_like(best), np.empty(N, np.intp)
-        pending = [(0, N, 0, N - 1)]  # columns first..last-1 have their argmin in lowest..highest
-        while pending:
-            first, last, lowest, highest = pending.pop()
-            if first < last:
-                j = (first + last) // 2
-                k = np.arange(lowest, min(highest, j) + 1)
-                values = best[k] + cost(k, j)
-                at = values.argmin()
-                choice[j], total[j] = k[at], values[at]
-                pending += [(first, j, lowest, k[at]), (j + 1, last, k[at], highest)]
+        pending = np.array([[0, N, 0, N - 1]])  # columns first..last-1 have their argmin in lowest..highest
+        while len(pending):  # all the halves of one depth at once
+            first, last, lowest, highest = pending.T
+            j = (first + last) // 2
+            count = np.minimum(highest, j) - lowest + 1
+            starts = np.cumsum(count) - count
+            k = np.repeat(lowest - starts, count) + np.arange(count.sum())
+            values = best[k] + cost(k, np.repeat(j, count))
+            total[j] = np.minimum.reduceat(values, starts)
+            hits = np.flatnonzero(values == np.repeat(total[j], count))
+            choice[j] = k[hits[np.searchsorted(hits, starts)]]
+            left, right = np.stack([first, j, lowest, choice[j]], 1), np.stack([j + 1, last, choice[j], highest], 1)
+            pending = np.concatenate([left, right])
+            pending = pending[pending[:, 0] < pending[:, 1]]
         best = total
         previous.append(choice)
     path = [N - 1]
