@@ -108,12 +108,26 @@ static size_t origin_of(const search *g, size_t j)
     return g->cells[(g->start[j] + g->start[j + 1]) / 2].first;
 }
 
+/* Does the list of an inner level end with the last point, or start with the first one? As neighbours: the only interval from the
+ * last point, or to the first, has no length and costs nothing. Apart from the others, since an outlier there would blur them. */
+static int ends_at_last(const search *g, size_t j)
+{
+    return j > 0 && j < g->s && g->cells[g->start[j + 1] - 1].first == g->p.count - 1;
+}
+
+static int starts_at_first(const search *g, size_t j)
+{
+    return j > 0 && j < g->s && g->cells[g->start[j]].last == 0;
+}
+
 /* Bound of the rounding error of one evaluation, before the unit: about `origin` with sums at it, or about 0. */
 static double magnitude(const search *g, size_t j, double origin, const moments *at)
 {
     const points *p = &g->p;
     const cell *a = &g->cells[g->start[j - 1]], *b = &g->cells[g->start[j] - 1], *c = b + 1, *d = &g->cells[g->start[j + 1] - 1];
     const size_t low = a->first + is_single(a), high = d->last + !is_single(d);
+    b -= ends_at_last(g, j - 1);
+    c += starts_at_first(g, j);
     const double y = fmax(fabs(point(p, a->first) - origin), fabs(point(p, b->last) - origin));
     const double over = fmax(fabs(point(p, c->first) - origin), fabs(point(p, d->last) - origin));
     if (low >= high)
@@ -236,18 +250,28 @@ static void forward(search *g)
                 k++;
             g->limit[i] = (uint32_t)k;
         }
-        chord_layer layer = {.rows = rows, .columns = columns, .cost = g->column, .u = g->phi + lower, .v = g->y + lower,
-                             .a = g->over_y + upper, .b = g->over_phi + upper, .limit = g->limit, .best = g->reach + upper,
-                             .argument = g->from + upper};
+        const size_t head = (size_t)starts_at_first(g, j), tail = (size_t)ends_at_last(g, j - 1), first = upper + head;
+        chord_layer layer = {.rows = rows - head, .columns = columns - tail, .cost = g->column, .u = g->phi + lower, .v = g->y + lower,
+                             .a = g->over_y + first, .b = g->over_phi + first, .limit = g->limit + head, .best = g->reach + first,
+                             .argument = g->from + first};
         if (exact) {
             twofold_ends(g, j);
-            layer.row_sums = g->upper_sums, layer.row_places = g->upper_places;
+            layer.row_sums = g->upper_sums + head, layer.row_places = g->upper_places + head;
             layer.column_sums = g->lower_sums, layer.column_places = g->lower_places;
         }
         chord_minima(&layer);
         g->evaluations += layer.evaluations;
-        for (size_t i = upper; i < upper + rows; i++)
+        for (size_t i = first; i < upper + rows; i++)
             g->reach[i] -= exact ? inertia(g, i) : g->over_area[i];
+        if (head) {
+            g->reach[upper] = g->cells[lower].first == 0 ? g->reach[lower] : INFINITY;
+            g->from[upper] = 0;
+        }
+        const size_t end = upper + rows - 1;
+        if (tail && g->cells[end].first == g->p.count - 1 && g->reach[upper - 1] < g->reach[end]) {
+            g->reach[end] = g->reach[upper - 1];
+            g->from[end] = (uint32_t)(columns - 1);
+        }
     }
     g->lower = g->reach[g->start[g->s]];
 }
@@ -259,28 +283,33 @@ static void backward(search *g)
     ahead[0] = 0;
     for (size_t j = g->s; j >= 1; j--) {
         const size_t lower = g->start[j - 1], upper = g->start[j], rows = upper - lower, columns = g->start[j + 1] - upper;
+        const size_t head = (size_t)starts_at_first(g, j), tail = (size_t)ends_at_last(g, j - 1), first = upper + head;
         const int exact = g->twofolds[j];
         for (size_t k = 0; k < columns; k++)
             g->column[k] = ahead[k] - (exact ? inertia(g, upper + k) : g->over_area[upper + k]);
         for (size_t i = 0, k = 0; i < rows; i++) {
             while (k < columns && g->cells[upper + k].first < g->cells[lower + i].first)
                 k++;
-            g->limit[i] = (uint32_t)k;
+            g->limit[i] = (uint32_t)(k > head ? k - head : 0);
         }
-        chord_layer layer = {.rows = rows, .columns = columns, .cost = g->column, .u = g->over_y + upper, .v = g->over_phi + upper,
-                             .a = g->phi + lower, .b = g->y + lower, .limit = g->limit, .backward = 1, .best = behind,
-                             .argument = g->argument};
+        chord_layer layer = {.rows = rows - tail, .columns = columns - head, .cost = g->column + head, .u = g->over_y + first,
+                             .v = g->over_phi + first, .a = g->phi + lower, .b = g->y + lower, .limit = g->limit, .backward = 1,
+                             .best = behind, .argument = g->argument};
         if (exact) {
             twofold_ends(g, j);
             layer.row_sums = g->lower_sums, layer.row_places = g->lower_places;
-            layer.column_sums = g->upper_sums, layer.column_places = g->upper_places;
+            layer.column_sums = g->upper_sums + head, layer.column_places = g->upper_places + head;
         }
         chord_minima(&layer);
         g->evaluations += layer.evaluations;
-        for (size_t i = 0; i < rows; i++) {
+        for (size_t i = 0; i < rows - tail; i++)
             behind[i] += exact ? 0 : g->area[lower + i];
+        if (head && g->cells[lower].first == 0)
+            behind[0] = fmin(behind[0], ahead[0]);
+        if (tail)
+            behind[rows - 1] = g->cells[upper + columns - 1].first == g->p.count - 1 ? ahead[columns - 1] : INFINITY;
+        for (size_t i = 0; i < rows; i++)
             g->reach[lower + i] += behind[i];
-        }
         double *const t = ahead;
         ahead = behind, behind = t;
     }
