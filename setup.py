@@ -14,7 +14,7 @@ SOURCES = {
     "philox": [],
     "codes": ["encode.c", "decode.c", "threads.c"],
     "columns": ["scan.c", "sketch.c", "levels.c", "threads.c"],
-    "exact": ["search.c", "chords.c", "spans.c", "moments.c", "distinct.c"],
+    "exact": ["search.c", "spans.c", "cells.c", "sweep.c", "chords.c", "moments.c", "distinct.c"],
     "sgd": ["minibatch.c", "threads.c"],
 }
 HEADERS = sorted(str(path) for path in Path("kernels").glob("*.h"))

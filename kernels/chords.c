@@ -4,6 +4,7 @@
  * V obeys the quadrangle inequality, so argmins ascend with the row: O((rows + columns) log rows) evaluations.
  * Where float64 about a near origin cannot carry V, it is computed from twofold sums, ten times as slowly. */
 #include "chords.h"
+#include "simd.h"
 
 #include <math.h>
 
@@ -16,7 +17,7 @@ static inline double twofold_cost(const chord_layer *layer, size_t row, size_t c
     return moments_cost(&from[source], &to[target], p, q);
 }
 
-static inline __attribute__((always_inline)) void minima(chord_layer *layer, size_t first, size_t last, size_t low, size_t high, const int exact, const int every)
+ALWAYS_INLINE void minima(chord_layer *layer, size_t first, size_t last, size_t low, size_t high, const int exact, const int every)
 {
     struct { size_t first, last, low, high; } stack[64];
     size_t depth = 0;

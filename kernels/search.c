@@ -6,26 +6,26 @@
  * comes from coordinate sweeps; the others split in three, down to single points; then once more in twofold arithmetic.
  * Rounding: each layer works about an origin of its own with a bound of its error, in twofold where that bound is too large. */
 #include "search.h"
+#include "cells.h"
 #include "chords.h"
 #include "spans.h"
+#include "sweep.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define ROUNDING 0x1p-53
-enum { FIRST_CELLS = 128, CELLS_PER_LEVEL = 2, SPLIT = 3, SWEEPS = 32, GROWTH = 4 };
+enum { FIRST_CELLS = 128, CELLS_PER_LEVEL = 2, GROWTH = 4 };
 static const double TOLERATED = 1e-3; /* rounding error of all layers, relative to the upper bound, before twofold is used */
 static const double SAME = 1e-12;     /* costs that differ by less, relatively, count as the same where many do */
-
-typedef struct { size_t first, last; int live; } cell; /* points first..last; not live: a neighbour, where the level cannot be */
 
 typedef struct {
     points p;
     size_t s;                /* intervals: levels 0..s */
     cell *cells, *split;     /* lists of levels 0..s, one after the other, of this round and of the next */
     size_t *start, *following; /* [s + 2]: where the lists start */
-    size_t room, widest;     /* cells allocated; the longest list */
+    size_t widest;           /* the longest list */
     double *reach;           /* [cells]: least cost from the start to the cell; then of a path through it */
     double *y, *phi, *area;  /* [cells]: mean, Phi and A as an interval's lower end, about the level's own origin */
     double *over_y, *over_phi, *over_area; /* [cells]: as its upper end, about the origin of the level before */
@@ -49,55 +49,14 @@ static int resize(void **array, size_t bytes)
     return larger != NULL;
 }
 
-static int is_single(const cell *c)
-{
-    return c->first == c->last;
-}
+/* ---- Upper bounds ---- */
 
-/* ---- Upper bounds: each level in turn moves to the best place between its neighbours. ---- */
-
-static void sums_at(search *g, size_t j)
+static void try_levels(search *g)
 {
-    g->below[j] = moments_before(&g->p, g->trial[j]);
-    g->above[j] = moments_before(&g->p, g->trial[j] + 1);
-}
-
-static void sweep(search *g)
-{
-    const points *p = &g->p;
-    const size_t s = g->s;
-    for (size_t j = 1; j <= s; j++) /* levels apart from each other, and from the ends */
-        g->trial[j] = g->trial[j] > g->trial[j - 1] ? g->trial[j] : g->trial[j - 1] + 1;
-    for (size_t j = s; j-- > 0;)
-        g->trial[j] = g->trial[j] < p->count - 1 - (s - j) ? g->trial[j] : p->count - 1 - (s - j);
-    g->trial[s] = p->count - 1;
-    for (size_t j = 0; j <= s; j++)
-        sums_at(g, j);
-    for (int round = 0, moved = 1; round < SWEEPS && moved; round++) {
-        moved = 0;
-        for (size_t j = 1; j < s; j++) {
-            const size_t low = g->trial[j - 1] + 1, high = g->trial[j + 1] - 1;
-            const double a = point(p, low - 1), width = point(p, high + 1) - a;
-            if (low >= high || !(width > 0))
-                continue;
-            const local sums = moments_between(&g->above[j - 1], &g->below[j + 1], a);
-            const size_t best = moments_locate(p, low, sums.w - sums.s / width, low, high);
-            g->evaluations++;
-            if (best != g->trial[j]) {
-                g->trial[j] = best, moved = 1;
-                sums_at(g, j);
-            }
-        }
-    }
-    twofold total = {0, 0};
-    for (size_t j = 0; j < s; j++) {
-        const twofold a = {point(p, g->trial[j]), 0}, b = {point(p, g->trial[j + 1]), 0};
-        const double cost = moments_cost(&g->above[j], &g->below[j + 1], a, b);
-        total = plus(total, g->trial[j + 1] - g->trial[j] > 1 && cost > 0 ? cost : 0);
-    }
-    if (value(total) < g->upper) {
-        g->upper = value(total);
-        memcpy(g->level, g->trial, (s + 1) * sizeof *g->level);
+    const double cost = sweep_levels(&g->p, g->s, g->trial, g->below, g->above, &g->evaluations);
+    if (cost < g->upper) {
+        g->upper = cost;
+        memcpy(g->level, g->trial, (g->s + 1) * sizeof *g->level);
     }
 }
 
@@ -376,71 +335,6 @@ static int first_lists(search *g)
     return enough;
 }
 
-static int touches(const cell *a, const cell *b)
-{
-    return a->last + 1 == b->first;
-}
-
-/* Which cells a level may be in: those with a path within the threshold, or beside one with. In a single point a level is at the
- * mean already: its neighbours do not matter. Returns how many. */
-static size_t keep(search *g, double threshold)
-{
-    size_t kept = 0;
-    for (size_t j = 0; j <= g->s; j++) {
-        cell *const first = g->cells + g->start[j], *const end = g->cells + g->start[j + 1];
-        const double *reach = g->reach + g->start[j];
-        int good = 0; /* is the cell before within it? */
-        for (cell *c = first; c < end; c++, reach++) {
-            const int here = !(*reach > threshold) || (c->first <= g->level[j] && g->level[j] <= c->last);
-            const int next = c + 1 < end && touches(c, c + 1) && !(reach[1] > threshold), before = good && touches(c - 1, c);
-            c->live = c->live && (here || (!is_single(c) && (before || next)));
-            good = here;
-            kept += (size_t)c->live;
-        }
-    }
-    return kept;
-}
-
-/* Points in the first and in the last of the parts that a cell is split in. */
-static size_t first_part(const cell *c)
-{
-    const size_t length = c->last - c->first + 1;
-    return length < SPLIT ? 1 : length / SPLIT;
-}
-
-static size_t last_part(const cell *c)
-{
-    const size_t length = c->last - c->first + 1;
-    return length < SPLIT ? 1 : length - length * (SPLIT - 1) / SPLIT;
-}
-
-/* Splits the kept cells, and their neighbours' ends, which stay beside them. Returns whether there was memory. */
-static int divide(search *g, size_t kept)
-{
-    if (!resize((void **)&g->split, (kept * (SPLIT + 2) + 2) * sizeof *g->split))
-        return 0;
-    cell *out = g->split;
-    for (size_t j = 0; j <= g->s; j++) {
-        const cell *const first = g->cells + g->start[j], *const end = g->cells + g->start[j + 1];
-        g->following[j] = (size_t)(out - g->split);
-        for (const cell *c = first; c < end; c++) {
-            const size_t length = c->last - c->first + 1, k = length < SPLIT ? length : SPLIT;
-            const int before = c > first && touches(c - 1, c) && c[-1].live && last_part(c - 1) > 1;
-            const int next = c + 1 < end && touches(c, c + 1) && c[1].live && first_part(c + 1) > 1;
-            const int only = j == 0 || j == g->s;
-            for (size_t t = 0; t < k; t++)
-                if (only || c->live || (t == 0 && before) || (t == k - 1 && next))
-                    *out++ = (cell){c->first + length * t / k, c->first + length * (t + 1) / k - 1, c->live};
-        }
-    }
-    g->following[g->s + 1] = (size_t)(out - g->split);
-    cell *const cells = g->cells;
-    size_t *const start = g->start;
-    g->cells = g->split, g->split = cells;
-    g->start = g->following, g->following = start;
-    return 1;
-}
-
 static int all_single(const search *g)
 {
     for (size_t i = 0; i < g->start[g->s + 1]; i++)
@@ -459,7 +353,7 @@ static int bound(search *g, int exact)
         prepare(g, j, exact ? 0 : g->tolerated * g->upper / (double)g->s, exact);
     forward(g);
     trace(g);
-    sweep(g);
+    try_levels(g);
     return 1;
 }
 
@@ -467,7 +361,7 @@ static int run(search *g)
 {
     if (!first_lists(g))
         return 0;
-    sweep(g);
+    try_levels(g);
     const size_t most = GROWTH * g->start[g->s + 1];
     for (int certain = 1, exact = 0;;) {
         const int single = all_single(g);
@@ -478,8 +372,8 @@ static int run(search *g)
         if (exact)
             return 1;
         backward(g);
-        size_t kept = keep(g, certain ? g->upper + g->error : g->upper);
-        if (kept * SPLIT > most) {
+        size_t kept = cells_keep(g->cells, g->start, g->s, g->reach, certain ? g->upper + g->error : g->upper, g->level);
+        if (kept * CELLS_SPLIT > most) {
             /* Many choices cost the same but for rounding: one of them is known. */
             if (!certain || g->upper - g->proven <= SAME * g->upper)
                 return 1;
@@ -488,11 +382,16 @@ static int run(search *g)
              * 1e-25 of weight times spread squared; the search goes on as if there were no rounding, as far as that is cheap. */
             if (g->error > g->upper / 4) {
                 certain = 0;
-                kept = keep(g, g->upper);
+                kept = cells_keep(g->cells, g->start, g->s, g->reach, g->upper, g->level);
             }
         }
-        if (!divide(g, kept))
+        if (!resize((void **)&g->split, (kept * (CELLS_SPLIT + 2) + 2) * sizeof *g->split))
             return 0;
+        cells_divide(g->cells, g->start, g->s, g->split, g->following);
+        cell *const cells = g->cells;
+        size_t *const start = g->start;
+        g->cells = g->split, g->split = cells;
+        g->start = g->following, g->following = start;
         exact = single; /* single points, and few of them: once more, all in twofold arithmetic */
     }
 }

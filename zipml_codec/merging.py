@@ -94,7 +94,8 @@ def merging_levels(values: Values, weights: Values | None, k: int, gamma: float 
     Notes
     -----
     O(N) after the sort. Why: the k - 1 inner ends of the best partition lie in fewer than k pairs, so at least gamma k of the
-    pairs kept are within one of its intervals each; a pair merged across an end costs no more than any of them, 1 / (gamma k) of it.
+    pairs kept are within one of its intervals each; a pair merged across an end costs no more than any of
+    them, 1 / (gamma k) of it.
     """
     check_options(k, gamma, delta)
     points, mass = distinct_values(values, weights)
