@@ -70,7 +70,8 @@ def exact_levels(values: Values, weights: Values | None, intervals: int) -> tupl
     cost : float
         In the square of the values' unit; infinite or 0 where float64 cannot hold it.
     lower_bound : float
-        Proven: no choice of as many levels costs less. At most `cost`, and within 1e-12 of it.
+        Proven: no choice of as many levels costs less. At most `cost`, from which it usually differs by 1e-13 of it, and by less
+        than 1e-12 (max - min)^2 sum w where a far outlier, or clusters far apart, leave float64 nothing finer to prove.
     evaluations : int
         Interval costs computed: the work but for the sort and one pass over the values.
 
@@ -83,7 +84,7 @@ def exact_levels(values: Values, weights: Values | None, intervals: int) -> tupl
     Notes
     -----
     Near the cost of the sort. Extra memory: 8 N bytes for the sorted values (16 N with weights or repeated values, 24 N for a
-    moment while weights are sorted), 1.5 N for sums, and lists of some hundred cells a level.
+    moment while weights are sorted), 2 N for sums, and lists of some hundred cells a level.
     """
     points, mass = distinct_values(values, weights)
     if points.size == 0:
