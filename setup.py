@@ -15,7 +15,7 @@ SOURCES = {
     "codes": ["encode.c", "decode.c", "threads.c"],
     "columns": ["scan.c", "sketch.c", "levels.c", "threads.c"],
     "exact": ["search.c", "spans.c", "cells.c", "sweep.c", "chords.c", "moments.c", "distinct.c"],
-    "sgd": ["minibatch.c", "threads.c"],
+    "sgd": ["minibatch.c", "team.c", "threads.c"],
 }
 HEADERS = sorted(str(path) for path in Path("kernels").glob("*.h"))
 

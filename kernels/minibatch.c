@@ -5,6 +5,7 @@
  * A tile of up to 16 decoded rows serves dot product and gradient from L1/L2; packed rows are read from memory once. */
 #include "minibatch.h"
 #include "philox.h"
+#include "team.h"
 #include "threads.h"
 
 #include <math.h>
@@ -12,6 +13,7 @@
 #define PARTS 8
 #define TILE_ROWS 16
 #define TILE_FLOATS 65536
+#define TEAM_VALUES ((size_t)1 << 17) /* below, not even waking threads is worth it */
 
 typedef struct {
     const size_t *order; /* rows of this part, or NULL: first, first + 1, ... */
@@ -38,22 +40,35 @@ static size_t part_room(size_t padded) { return (2 * tile_rows(padded) + 2) * pa
 
 size_t sgd_room(size_t features, size_t batch) { return PARTS * part_room(code_blocks(features) * BLOCK) + batch; }
 
-static void run_parts(const sgd_rows *rows, const float *weights, float bias, const size_t *order, size_t first, size_t count, int learn,
-                      float *out, float *room, int level, int threads)
+/* One job of the team: `count` rows in PARTS parts. */
+typedef struct {
+    const sgd_rows *rows;
+    const float *weights;
+    float bias;
+    const size_t *order;
+    size_t first, count;
+    int learn, level;
+    float *out, *room;
+} parts_job;
+
+static void run_part(void *of, size_t p)
 {
-    const size_t padded = code_blocks(rows->shape.features) * BLOCK, each = (count + PARTS - 1) / PARTS;
-    threads = threads_for(threads, count * padded, PARTS);
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-    for (size_t p = 0; p < PARTS; p++) {
-        float *own = room + p * part_room(padded);
-        const size_t from = p * each < count ? p * each : count, to = from + each < count ? from + each : count;
-        sgd_part_job part = {
-            .order = order ? order + from : NULL, .first = first + from, .count = to - from, .tile_rows = tile_rows(padded),
-            .gradient = learn ? own : NULL, .extra = own + padded, .tile = own + 2 * padded, .residual = out + from,
-        };
-        memset(own, 0, (learn ? 2 : 0) * padded * sizeof *own);
-        PART[level](rows, weights, bias, &part);
-    }
+    const parts_job *job = of;
+    const size_t padded = code_blocks(job->rows->shape.features) * BLOCK, count = job->count, each = (count + PARTS - 1) / PARTS;
+    const size_t from = p * each < count ? p * each : count, to = from + each < count ? from + each : count;
+    float *own = job->room + p * part_room(padded);
+    sgd_part_job part = {
+        .order = job->order ? job->order + from : NULL, .first = job->first + from, .count = to - from, .tile_rows = tile_rows(padded),
+        .gradient = job->learn ? own : NULL, .extra = own + padded, .tile = own + 2 * padded, .residual = job->out + from,
+    };
+    memset(own, 0, (job->learn ? 2 : 0) * padded * sizeof *own);
+    PART[job->level](job->rows, job->weights, job->bias, &part);
+}
+
+/* A team for jobs of up to `batch` rows, `count` in all; none where jobs, or the whole, are not worth it. */
+static team *team_for(size_t padded, size_t count, size_t batch, int threads)
+{
+    return count * padded < TEAM_VALUES ? NULL : team_start(threads_for(threads, (batch < count ? batch : count) * padded, PARTS));
 }
 
 void quantize_vector(const float *v, size_t n, int levels, float scale, uint64_t seed, uint64_t number, float *out)
@@ -110,6 +125,7 @@ sgd_result sgd_run(const sgd_rows *rows, sgd_model *model, const size_t *order, 
     const size_t features = rows->shape.features, padded = code_blocks(features) * BLOCK;
     float *residual = room + PARTS * part_room(padded);
     sgd_result result = {0, 0, 1};
+    team *helpers = team_for(padded, count, batch, threads);
     for (size_t done = 0, i = 0; done < count && result.finite; done += batch, i++) {
         const size_t now = count - done < batch ? count - done : batch;
         if (model->model_levels)
@@ -117,7 +133,8 @@ sgd_result sgd_run(const sgd_rows *rows, sgd_model *model, const size_t *order, 
                             2 * model->step_number, model->rounded);
         else
             memcpy(model->rounded, model->weights, padded * sizeof(float));
-        run_parts(rows, model->rounded, model->bias, order + done, 0, now, 1, residual, room, level, threads);
+        parts_job job = {rows, model->rounded, model->bias, order + done, 0, now, 1, level, residual, room};
+        team_run(helpers, run_part, &job, PARTS);
         double square = 0, sum = 0, noise = 0;
         for (size_t r = 0; r < now; r++) {
             square += (double)residual[r] * (double)residual[r];
@@ -131,6 +148,7 @@ sgd_result sgd_run(const sgd_rows *rows, sgd_model *model, const size_t *order, 
         result.finite = isfinite(square);
         step_model(model, room, now, features, steps[i], (float)(sum / (double)now));
     }
+    team_stop(helpers);
     return result;
 }
 
@@ -138,10 +156,13 @@ void sgd_predict(const sgd_rows *rows, const float *weights, float bias, const s
                  int level, int threads)
 {
     const size_t slice = 4096;
+    team *helpers = team_for(code_blocks(rows->shape.features) * BLOCK, count, slice, threads);
     for (size_t done = 0; done < count; done += slice) {
         const size_t now = count - done < slice ? count - done : slice;
-        run_parts(rows, weights, bias, order ? order + done : NULL, done, now, 0, out + done, room, level, threads);
+        parts_job job = {rows, weights, bias, order ? order + done : NULL, done, now, 0, level, out + done, room};
+        team_run(helpers, run_part, &job, PARTS);
     }
+    team_stop(helpers);
 }
 
 void sgd_values(const sgd_rows *rows, size_t count, float *out, int level, int threads)

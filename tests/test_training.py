@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -132,6 +133,17 @@ def test_same_model_for_any_threads_and_vector_level(tmp_path):
         for model in models[1:]:
             assert np.array_equal(model.coef, models[0].coef)
             assert model.intercept == models[0].intercept
+
+
+def test_trainings_at_once_share_the_helpers(tmp_path):
+    """More threads than processors, several callers at a time: whoever finds the helpers taken works alone, to the same bits."""
+    X, y = linear_data(rows=3000, features=100)
+    data = zipml.compress(X, y, path=tmp_path / "a.zipml.h5")
+    alone = zipml.train(data, epochs=4, batch=1024, debias="naive", threads=1)
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(zipml.train, data, epochs=4, batch=1024, debias="naive", threads=count) for count in (2, 3, 8, 16)]
+        for job in jobs:
+            assert np.array_equal(job.result().coef, alone.coef)
 
 
 def test_windows_cut_nothing(tmp_path, monkeypatch):
