@@ -26,7 +26,7 @@ typedef struct {
     float *weights, *rounded, *gradient; /* rounded: Q_m(weights), the model that rows meet */
     float bias;
     const float *curvature; /* strength - c * D: what each coefficient's own gradient adds */
-    const float *noise;     /* D, for the unbiased estimate of the loss; or NULL */
+    const float *noise;     /* variance of the values that residuals are made of, for the unbiased estimate of the loss; or NULL */
     double *average;        /* sum of the iterates, or NULL */
     double average_bias;
     int model_levels, gradient_levels; /* 0: float32; else 2^(bits-1) - 1 levels on each side of 0 */
@@ -35,7 +35,7 @@ typedef struct {
 
 typedef struct {
     double loss;  /* sum over rows of (z - y)^2 / 2, each at the model it met */
-    double noise; /* sum over rows of x'Dx / 2, what the rounding added to `loss` in expectation */
+    double noise; /* sum over rows of x'Dx / 2 (D: model->noise), what the rounding added to `loss` in expectation */
     int finite;   /* 0 where the model has left the finite numbers */
 } sgd_result;
 

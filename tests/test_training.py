@@ -249,6 +249,31 @@ def test_debiased_test_loss_is_the_loss_on_exact_rows(tmp_path):
     assert model.history[-1]["test_loss"] == pytest.approx(model.info["test_loss"], rel=1e-5)
 
 
+@pytest.mark.parametrize("samples", [2, 3])
+@pytest.mark.parametrize("estimator", ["naive", "collapsed", "double-sampling"])
+def test_history_subtracts_what_rounding_adds(tmp_path, samples, estimator):
+    """At a given model: the noise is x'Var x, of the mean code or of one sample, and the loss less it is that on exact rows."""
+    generator = np.random.default_rng(1)
+    X, x = generator.normal(size=(20000, 10)).astype(np.float32), generator.normal(size=10).astype(np.float32)
+    y = X @ x + 0.1 * generator.normal(size=20000)
+    data = zipml.compress(X, y, path=tmp_path / "a.zipml.h5", bits=3, samples=samples, levels="uniform")
+    source = stream.CodeRows(data)
+    state = sgd.start(source, sgd.Plan(1, 20000, 1.0, estimator=ESTIMATORS[estimator]))
+    state.weights[:10] = x
+    rows = source.rows(ESTIMATORS[estimator], 5)
+    rows.hold(data.packed(), data.labels, np.arange(20000, dtype=np.uint64))
+    loss, noise, finite = state.run(rows, np.arange(20000, dtype=np.uintp), np.zeros(1, np.float32), 1)
+    width = (data.high.astype(float) - data.low) / data.codec.intervals
+    at = np.clip((X.astype(float) - data.low) / width, 0, data.codec.intervals)
+    variance = np.mean((at - np.floor(at)) * (np.ceil(at) - at), axis=0) * (width / data.std) ** 2
+    theory = np.sum(variance * x.astype(float) ** 2) / (1 if estimator == "double-sampling" else samples)
+    exact = (X.astype(float) - data.mean) / data.std @ x - data.labels
+    assert finite and noise / 20000 == pytest.approx(theory / 2, rel=1e-3)
+    # over roundings r with E[r] = 0: mean of (exact + r)^2 - exact^2, r nearly normal of variance `theory`
+    error = np.sqrt(np.mean(4 * theory * exact**2 + 2 * theory**2) / 20000) / 2
+    assert abs((loss - noise) / 20000 - np.mean(exact**2) / 2) < 5 * error < 0.2 * theory
+
+
 @pytest.mark.parametrize(("bits", "most"), [(16, 1.001), (8, 1.02), (4, 1.5)])
 def test_low_precision_model_and_gradient(bits, most):
     X, y = linear_data(rows=8000, features=50, noise=20.0)

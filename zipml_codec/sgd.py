@@ -138,9 +138,15 @@ def noise_of(data: TrainingData) -> NDArray[np.float64]:
 
 
 def start(data: TrainingData, plan: Plan) -> kernel.State:
-    """A zero model for `plan`."""
+    """A zero model for `plan`.
+
+    D is the variance of a code's mean; where the residual is of one sample, as in double-sampling, it varies `samples`
+    times as much: mean (q.x + b0 - y)^2 exceeds the loss of the data by samples * x'Dx.
+    """
     noise = noise_of(data)
     curvature = plan.strength - plan.share * noise
+    if plan.estimator == kernel.DOUBLE:
+        noise = noise * data.samples
     state = kernel.State(
         data.shape[1],
         plan.batch,
