@@ -579,6 +579,24 @@ def test_interrupted(folder):
 
 @pytest.mark.parametrize("arguments", WRITES, ids=" ".join)
 def test_interrupted_while_writing(fails, packed, folder, monkeypatch, arguments):
+@pytest.mark.skipif(os.name == "nt", reason="no SIGTERM")
+@pytest.mark.parametrize("arguments", WRITES, ids=" ".join)
+def test_terminated_while_writing(fails, packed, folder, monkeypatch, arguments):
+    save_csv(folder / "s.csv", table()[0])
+    zipml_codec.Model(np.ones(FEATURES), 0.0).save("m.npz")
+    before = signal.getsignal(signal.SIGTERM)
+    if before is not signal.SIG_DFL:
+        pytest.skip("SIGTERM is handled by whoever runs the tests")
+
+    def stop(*_):
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL  # it would end the tests
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(os, "fsync", stop)
+    fails(*arguments, says="terminated", code=143)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
     save_csv(folder / "s.csv", table()[0])
     zipml_codec.Model(np.ones(FEATURES), 0.0).save("m.npz")
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -34,7 +36,7 @@ from .training import print_epoch
 from .training import train as train_model
 from .version import VERSION
 
-BAD_INPUT, INTERRUPTED, BUG = 2, 130, 1
+BAD_INPUT, INTERRUPTED, TERMINATED, BUG = 2, 130, 143, 1
 SHOWN_FEATURES = 10
 
 app = typer.Typer(
@@ -362,10 +364,34 @@ def _notes() -> Iterator[None]:
 
 def _explain(error: BaseException) -> tuple[str, int]:
     """One line and the exit code for what ended a command."""
+class _Terminated(BaseException):
+    """SIGTERM: what is being written is removed on the way out."""
+
+
+@contextmanager
+def _termination() -> Iterator[None]:
+    """While a command runs, SIGTERM raises _Terminated, once; who ignores or handles it goes on doing so."""
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not stop the cleaning up
+        raise _Terminated
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "interrupted; nothing was written", INTERRUPTED
     if hasattr(error, "format_message"):  # typer's own: a wrong option
         return f"{error.format_message()} (zipml --help)", BAD_INPUT
+    if isinstance(error, _Terminated):
+        return "terminated; nothing was written", TERMINATED
     if isinstance(error, ZipMLError):
         return str(error), BAD_INPUT
     if isinstance(error, MemoryError):
@@ -377,7 +403,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, 2 for bad input, 130 for Ctrl-C.
+    """Run the command and return its exit code: 0, 2 for bad input, 130 for Ctrl-C, 143 for SIGTERM.
 
     Parameters
     ----------
@@ -385,7 +411,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Default: those of the process.
     """
     try:
-        with _notes():
+        with _termination(), _notes():
             given = None if arguments is None else list(arguments)
             code = typer.main.get_command(app).main(given, prog_name="zipml", standalone_mode=False)
         sys.stdout.flush()
@@ -395,7 +421,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left: `zipml info FILE | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BUG
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, _Terminated) as error:
         if os.environ.get("ZIPML_DEBUG", "") not in ("", "0"):
             traceback.print_exc()
         message, code = _explain(error)
