@@ -278,8 +278,10 @@ def test_accuracy_where_labels_are_signs(zipml, folder):
     X, y = table()
     save_csv(folder / "s.csv", X, np.sign(y))
     zipml("compress", "s.csv", "--label", "target", "-o", "a")
-    assert "test accuracy" in zipml("train", "a", "--loss", "lssvm", "--test-fraction", 0.3, "-o", "m.npz")
-    assert "accuracy" in zipml("predict", "m.npz", "s.csv", "--label", "target", "-o", "p.csv")
+    out = zipml("train", "a", "--loss", "lssvm", "--test-fraction", 0.3, "-o", "m.npz")
+    assert "test accuracy" in out and out.count("rounded rows") == 2  # 300 rows keep fewer than 100 exactly
+    assert "rounded rows" in zipml("predict", "m.npz", "a", "-o", "q.csv")
+    assert "exact rows" in zipml("predict", "m.npz", "s.csv", "--label", "target", "-o", "p.csv")
     assert set((folder / "p.csv").read_text().splitlines()) == {"prediction", "1", "-1"}
 
 
@@ -577,8 +579,6 @@ def test_interrupted(folder):
         assert set(folder.iterdir()) == before
 
 
-@pytest.mark.parametrize("arguments", WRITES, ids=" ".join)
-def test_interrupted_while_writing(fails, packed, folder, monkeypatch, arguments):
 @pytest.mark.skipif(os.name == "nt", reason="no SIGTERM")
 @pytest.mark.parametrize("arguments", WRITES, ids=" ".join)
 def test_terminated_while_writing(fails, packed, folder, monkeypatch, arguments):
@@ -597,6 +597,8 @@ def test_terminated_while_writing(fails, packed, folder, monkeypatch, arguments)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize("arguments", WRITES, ids=" ".join)
+def test_interrupted_while_writing(fails, packed, folder, monkeypatch, arguments):
     save_csv(folder / "s.csv", table()[0])
     zipml_codec.Model(np.ones(FEATURES), 0.0).save("m.npz")
 

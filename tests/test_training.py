@@ -249,6 +249,31 @@ def test_debiased_test_loss_is_the_loss_on_exact_rows(tmp_path):
     assert model.history[-1]["test_loss"] == pytest.approx(model.info["test_loss"], rel=1e-5)
 
 
+def test_accuracy_is_that_of_exact_rows_where_there_are_enough(tmp_path):
+    """The held-out rows that the file keeps exactly, from 100 on; else rounded ones, and info says so."""
+    X, y = linear_data(rows=150_000, features=4, noise=5)
+    y = np.where(y > np.median(y), 1.0, -1.0)
+    data = zipml.compress(X, y, path=tmp_path / "a.zipml.h5", bits=8, samples=1)
+    model = zipml.train(data, loss="lssvm", test_fraction=0.0, epochs=2, debias="naive")
+    numbers = data.sample_rows
+    right = model.predict(data.sample_values) == y[numbers]
+    assert (model.info["train_accuracy"], model.info["train_accuracy_on"]) == (right.mean(), "exact rows")
+    assert model.info["train_accuracy_rows"] == len(numbers) >= 100
+    split_model = zipml.train(data, loss="lssvm", test_fraction=0.7, epochs=2, debias="naive")
+    held = order.held_out(0, 0.7, 0, len(X))[numbers]
+    assert held.sum() >= 100 > (~held).sum()
+    assert split_model.info["test_accuracy"] == np.mean((split_model.predict(data.sample_values) == y[numbers])[held])
+    assert (split_model.info["test_accuracy_on"], split_model.info["train_accuracy_on"]) == ("exact rows", "rounded rows")
+    small = zipml.compress(X[:1000], y[:1000], path=tmp_path / "b.zipml.h5", bits=2, samples=1)
+    model = zipml.train(small, loss="lssvm", test_fraction=0.3, epochs=2, debias="naive")
+    held = order.held_out(0, 0.3, 0, 1000)
+    assert model.info["test_accuracy_on"] == "rounded rows" and model.info["test_accuracy_rows"] == held.sum()
+    assert model.info["test_accuracy"] == pytest.approx(np.mean((model.predict(small) == y[:1000])[held]), abs=2 / held.sum())
+    exact = zipml.train((X, y), loss="lssvm", epochs=1)
+    assert exact.info["train_accuracy_on"] == "exact rows"
+    assert exact.info["train_accuracy"] == pytest.approx(np.mean(exact.predict(X) == y), abs=1e-3)
+
+
 @pytest.mark.parametrize("samples", [2, 3])
 @pytest.mark.parametrize("estimator", ["naive", "collapsed", "double-sampling"])
 def test_history_subtracts_what_rounding_adds(tmp_path, samples, estimator):

@@ -30,7 +30,7 @@ from .export import decompress as export_rows
 from .export import predict_to_csv
 from .formats.container import check_output
 from .formats.readers import open_source
-from .model import Model
+from .model import Model, is_compressed
 from .progress import Progress
 from .training import print_epoch
 from .training import train as train_model
@@ -239,7 +239,8 @@ def train(
         if f"{part}_loss" in about:
             lines.append((f"{part} loss", f"{about[f'{part}_loss']:.6g}"))
         if f"{part}_accuracy" in about:
-            lines.append((f"{part} accuracy", f"{about[f'{part}_accuracy']:.2%}"))
+            on = f"{about[f'{part}_accuracy_rows']:,} {about[f'{part}_accuracy_on']}"
+            lines.append((f"{part} accuracy", f"{about[f'{part}_accuracy']:.2%} on {on}"))
     lines += [
         ("debias", f"{about['debias']}, share {about['share']:g}: {about['debias_reason']}"),
         ("batch, first step", f"{about['batch']:,} rows, {about['step']:.4g}"),
@@ -261,10 +262,11 @@ def predict(
     """Predict for the rows of a file, compressed or raw."""
     start = time.perf_counter()
     done = predict_to_csv(Model.load(model), data, output, label=label, dataset=dataset, overwrite=overwrite, progress=True)
+    on = "rounded rows" if is_compressed(data) else "exact rows"
     _print_pairs(str(output), [
         ("predictions", f"{done['rows']:,}"),
         ("mean squared error", f"{done['mean_squared_error']:.6g}") if "mean_squared_error" in done else None,
-        ("accuracy", f"{done['accuracy']:.2%}") if "accuracy" in done else None,
+        ("accuracy", f"{done['accuracy']:.2%} on {on}") if "accuracy" in done else None,
         ("seconds", f"{time.perf_counter() - start:.2f}"),
     ])  # fmt: skip
 
@@ -362,8 +364,6 @@ def _notes() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _explain(error: BaseException) -> tuple[str, int]:
-    """One line and the exit code for what ended a command."""
 class _Terminated(BaseException):
     """SIGTERM: what is being written is removed on the way out."""
 
@@ -386,12 +386,14 @@ def _termination() -> Iterator[None]:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def _explain(error: BaseException) -> tuple[str, int]:
+    """One line and the exit code for what ended a command."""
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "interrupted; nothing was written", INTERRUPTED
-    if hasattr(error, "format_message"):  # typer's own: a wrong option
-        return f"{error.format_message()} (zipml --help)", BAD_INPUT
     if isinstance(error, _Terminated):
         return "terminated; nothing was written", TERMINATED
+    if hasattr(error, "format_message"):  # typer's own: a wrong option
+        return f"{error.format_message()} (zipml --help)", BAD_INPUT
     if isinstance(error, ZipMLError):
         return str(error), BAD_INPUT
     if isinstance(error, MemoryError):

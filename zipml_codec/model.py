@@ -35,9 +35,11 @@ class Model:
     history : list of dict
         An entry an epoch: epoch, train_loss, test_loss (None without test rows), seconds. Losses are means of
         (z - y)^2 / 2, as the rows were met in the epoch, less what rounding adds in expectation; test_loss likewise, at the
-        epoch's end.
+        epoch's end. With debias, train_loss can be below the loss on exact rows, and negative: the model is fitted to the
+        noise whose expectation is subtracted (`train`, Notes).
     info : dict
-        What training chose and measured: batch, step, debias, share, train_loss, test_loss, accuracies.
+        What training chose and measured: batch, step, debias, share, train_loss, test_loss, accuracies and what they
+        were measured on: "exact rows" or "rounded rows".
     """
 
     def __init__(

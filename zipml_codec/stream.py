@@ -20,7 +20,7 @@ Estimator = int
 
 
 class TrainingData(Protocol):
-    """What the trainer needs of its rows."""
+    """What the trainer needs of its rows. `exact`: numbers and values of rows that are kept exactly; None: all are."""
 
     shape: tuple[int, int]
     mean: NDArray[np.float64]
@@ -32,6 +32,7 @@ class TrainingData(Protocol):
     chunk_rows: int
     row_bytes: int
     row_offset: int
+    exact: tuple[NDArray[np.int64], NDArray[np.float32]] | None
     name: str
 
     def chunk(self, number: int) -> NDArray[Any]:
@@ -63,6 +64,7 @@ class CodeRows:
         self.shape, self.columns, self.samples = data.shape, data.columns, data.samples
         self.mean, self.std, self.noise, self.labels = data.mean, data.std, data.noise, data.labels
         self.chunk_rows, self.row_bytes, self.row_offset = data.chunk_rows, data.stride, data.row_offset
+        self.exact: tuple[NDArray[np.int64], NDArray[np.float32]] | None = (data.sample_rows, data.sample_values)
         self.name = str(data.path)
 
     def chunk(self, number: int) -> NDArray[np.uint8]:
@@ -101,6 +103,7 @@ class FloatRows:
 
     samples, row_offset = 1, 0
     columns: tuple[str, ...] | None = None
+    exact: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
 
     def __init__(self, X: ArrayLike, y: ArrayLike) -> None:
         self._x = as_rows(X)

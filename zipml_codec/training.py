@@ -16,6 +16,7 @@ from .debias import LOSS_FLOOR, SHARES, choose_share, pilot_rows
 from .errors import DataError, OptionError
 from .kernels import sgd as kernel
 from .model import Model
+from .order import held_out
 from .sgd import (
     SCHEDULES,
     Curvature,
@@ -36,6 +37,8 @@ LOSSES = ("squared", "lssvm")
 PENALTIES = ("l2", "none")
 DEBIAS = ("auto", "diagonal", "collapsed", "double-sampling", "naive")
 ESTIMATORS = {"collapsed": kernel.COLLAPSED, "double-sampling": kernel.DOUBLE}
+
+EXACT_ROWS = 100  # fewer say little about an accuracy
 
 logger = logging.getLogger("zipml_codec")
 
@@ -100,6 +103,15 @@ def train(
     Returns
     -------
     Model
+
+    Notes
+    -----
+    Losses are those on codes less what rounding adds in expectation, for a model that does not depend on the rounding. On
+    test rows that is so. On training rows it is not: a model trained with debias other than "naive" is fitted to the very noise
+    that is subtracted, so that `train_loss` can be below the loss on the exact rows, and negative where bits or rows are few.
+    An accuracy has no such correction. It is measured on those exact rows that the file keeps, held-out ones for
+    "test_accuracy", where there are at least 100; else on rounded rows, as info["test_accuracy_on"] tells, and is then, at few
+    bits, well below that on exact rows.
 
     Raises
     ------
@@ -230,8 +242,24 @@ def _final(stream: Stream, fit: Fit, threads: int, signs: bool) -> dict[str, Any
         if measured:
             out[f"{name}_loss"] = measured["loss"]
             if signs:
-                out[f"{name}_accuracy"] = measured["accuracy"]
+                right = _exactly_right(stream, fit, test=test)
+                exact = stream.data.exact is None or len(right) >= EXACT_ROWS
+                out[f"{name}_accuracy"] = float(right.mean()) if len(right) >= EXACT_ROWS else measured["accuracy"]
+                out[f"{name}_accuracy_on"] = "exact rows" if exact else "rounded rows"
+                out[f"{name}_accuracy_rows"] = len(right) if len(right) >= EXACT_ROWS else measured["rows"]
     return out
+
+
+def _exactly_right(stream: Stream, fit: Fit, *, test: bool) -> NDArray[np.bool_]:
+    """Whether the sign is right of each test or training row that the file keeps exactly."""
+    data = stream.data
+    if data.exact is None:
+        return np.empty(0, bool)
+    numbers, values = data.exact
+    part = held_out(stream.seed, stream.test_fraction, 0, data.shape[0])[numbers] == test
+    z = (values[part] - data.mean) * inverse_std(data.std) @ fit.weights + fit.bias
+    right: NDArray[np.bool_] = (z >= 0) == (data.labels[numbers[part]] > 0)
+    return right
 
 
 def print_epoch(entry: dict[str, Any]) -> None:
