@@ -149,6 +149,20 @@ def test_lost_precision_is_told(tmp_path):
         compress(np.full((10, 2), 0.1), path=tmp_path / "c").close()  # no constant can be subtracted that helps
 
 
+@pytest.mark.parametrize("y", [1e9 + np.arange(3000.0), 2**30 + np.arange(3000)])
+@pytest.mark.parametrize("nonfinite", ["raise", "drop"])
+def test_lost_precision_of_labels_is_told(tmp_path, y, nonfinite):
+    """Float32 has steps of 64 at 1e9, and of 128 at 2**30. Moving all alike, or by 1e-8 of the range, is nothing to tell."""
+    X = np.random.default_rng(0).normal(size=(3000, 2)).astype(np.float32)
+    with pytest.warns(PrecisionWarning, match=r"labels: .*by up to (6|128).*range of 2999; subtract") as caught:
+        compress(X, y, path=tmp_path / "a", nonfinite=nonfinite).close()
+    assert len(caught) == 1 and caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for i, fine in enumerate((y - y[0], np.full(3000, 1e9 + 1), y[0] + 1e9 * X[:, 0].astype(float), y % 7)):
+            compress(X, fine, path=tmp_path / f"b{i}").close()
+
+
 # ---- The same bytes ----
 
 

@@ -31,6 +31,7 @@ BLOCK_BYTES = 8 << 20
 MOST_ROWS = 65536
 LEVELS = ("optimal", "uniform")
 NONFINITE = ("raise", "drop")
+LABEL_LOSS = 1e-4  # of their range
 SAMPLE_SHARE = 0.01  # of the file's codes, for exact rows
 
 
@@ -70,6 +71,7 @@ class _Rows:
         self.dropped = self.bytes = 0
         self.wide = False  # whether the source's numbers have a greater range than float32
         self._moved: NDArray[np.float64] | None = None  # least and most that float32 moved values of each column by
+        self._labels_moved: NDArray[np.float64] | None = None  # the same of labels, and their own least and most
         self._name, self._progress = name, progress
 
     def __iter__(self) -> Iterator[_Chunk]:
@@ -85,6 +87,8 @@ class _Rows:
                     buffer = np.empty((size, values.shape[1]), np.float32)
                     labels = None if y is None else np.empty(size, np.float32)
                 self._measure(values)
+                if y is not None:
+                    self._measure_labels(y)
                 direct = values.dtype == np.float32 and values.flags.c_contiguous and values.flags.aligned
                 if filled == 0 and len(values) == size and direct and self.nonfinite == "raise":
                     yield _Chunk(values, None if y is None else self._labels(y, row), row)  # no copy
@@ -114,6 +118,25 @@ class _Rows:
             if self._moved is None:
                 self._moved = bounds
             self._moved = np.stack([np.minimum(self._moved[0], bounds[0]), np.maximum(self._moved[1], bounds[1])])
+
+    def _measure_labels(self, y: NDArray[Any]) -> None:
+        if y.dtype != np.float64 and not (y.dtype.kind in "iu" and y.dtype.itemsize > 2):
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = y.astype(np.float32) - y.astype(np.float64)
+        exact, moved = y[np.isfinite(moved)], moved[np.isfinite(moved)]
+        if len(moved):
+            bounds = np.array([[moved.min(), exact.min()], [moved.max(), exact.max()]], np.float64)
+            before = bounds if self._labels_moved is None else self._labels_moved
+            self._labels_moved = np.stack([np.minimum(before[0], bounds[0]), np.maximum(before[1], bounds[1])])
+
+    @property
+    def labels_rounded(self) -> tuple[float, float]:
+        """How far float32 moves labels apart, and how far apart they are."""
+        if self._labels_moved is None:
+            return 0.0, 0.0
+        moved, spread = self._labels_moved[1] - self._labels_moved[0]
+        return float(moved), float(spread)
 
     @property
     def rounded(self) -> NDArray[np.float64] | None:
@@ -279,6 +302,7 @@ def compress_with_report(
         first = _Rows(source, nonfinite, "statistics", bars)
         statistics, has_labels = _statistics(first, seed, levels == "optimal", workers)
         _warn_of_rounding(source, statistics, first.rounded, bits)
+        _warn_of_labels(source, *first.labels_rounded)
         codec = make_codec(statistics, levels, shared_levels, bits, samples, rounding, workers)
         options = {
             "levels": levels,
@@ -339,6 +363,17 @@ def _warn_of_rounding(
         warnings.warn(
             f"{source.name}: {name}{f' and {len(bad) - 1} more' if len(bad) > 1 else ''}: float32 moves values by up to "
             f"{lost[bad[0]]:g}, against a range of {width[bad[0]] * 2**bits:g}; subtract a constant first",
+            PrecisionWarning,
+            stacklevel=4,
+        )
+
+
+def _warn_of_labels(source: Source, lost: float, spread: float) -> None:
+    """Say so where float32, in which labels are stored, moves them by more than LABEL_LOSS of their range."""
+    if lost > LABEL_LOSS * spread:
+        warnings.warn(
+            f"{source.name}: labels: float32 moves them by up to {lost:g}, against a range of {spread:g}; "
+            "subtract a constant first",
             PrecisionWarning,
             stacklevel=4,
         )
