@@ -4,15 +4,17 @@ import itertools
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
+import h5py
 import numpy as np
 import pytest
 import reference
 
 import zipml_codec as zipml
 from zipml_codec import debias, order, sgd, stream
-from zipml_codec.errors import DataError, DivergenceError, FormatError, OptionError
+from zipml_codec.errors import CorruptError, DataError, DivergenceError, FormatError, OptionError
 from zipml_codec.kernels import sgd as kernel
 from zipml_codec.kernels import simd
+from zipml_codec.model import is_compressed
 
 N = 7
 ESTIMATORS = {"naive": kernel.MEAN, "diagonal": kernel.MEAN, "collapsed": kernel.COLLAPSED, "double-sampling": kernel.DOUBLE}
@@ -395,6 +397,23 @@ def test_model_files(tmp_path):
         with pytest.raises(FormatError, match=name) as caught:
             zipml.Model.load(tmp_path / name)
         assert "pickle" not in str(caught.value) and "context manager" not in str(caught.value)
+
+
+def test_hdf5_does_not_see_a_damaged_file_before_its_seal_is_checked(tmp_path, monkeypatch):
+    X, y = linear_data(rows=300, features=4)
+    path = tmp_path / "a.h5"
+    zipml.compress(X, y, path=path).close()
+    content = bytearray(path.read_bytes())
+    content[200] ^= 1
+    path.write_bytes(content)
+
+    def crash(*_, **__):
+        raise AssertionError("HDF5 was given a file whose seal is broken")
+
+    monkeypatch.setattr(h5py, "File", crash)
+    with pytest.raises(CorruptError):
+        zipml.Model(np.ones(4), 0.0).predict(path)
+    assert is_compressed(path)
 
 
 def test_options_of_numpy_go_into_a_model_file(tmp_path):

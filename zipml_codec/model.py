@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .dataset import Dataset
 from .errors import CorruptError, DataError, FormatError, OutputError
 from .formats.readers import as_source
+from .formats.seal import MAGIC
 
 MODEL_VERSION = 1
 BLOCK_ROWS = 8192
@@ -191,13 +192,19 @@ def _plain(value: Any) -> Any:
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether a file is HDF5 with the mark of a zipml file."""
+    """Whether a file is HDF5 that ends with a zipml file's seal, or has its mark.
+
+    HDF5 does not see a sealed file here: it can crash on a damaged one, which the reader finds out before.
+    """
     import h5py
 
     try:
         with path.open("rb") as file:
             if file.read(8) != b"\x89HDF\r\n\x1a\n":
                 return False
+            file.seek(max(0, path.stat().st_size - len(MAGIC)))
+            if file.read() == MAGIC:
+                return True
         with h5py.File(path, "r") as content:
             return bool(content.attrs.get("format") == "zipml")
     except (OSError, RuntimeError, KeyError):
