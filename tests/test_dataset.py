@@ -149,6 +149,12 @@ def test_vectors_are_rounded_as_specified():
     np.testing.assert_array_equal(zipml.quantize_vector(v, levels, seed=seed), np.copysign(steps, v))
 
 
+@pytest.mark.parametrize("options", [{"size": 0}, {"size": 8, "seed": -1}, {"size": 8, "epoch": 0.5}])
+def test_batches_checks_its_arguments_when_called(data, options):
+    with pytest.raises(OptionError):
+        data.batches(**options)
+
+
 def test_pickles_by_path(data):
     again = pickle.loads(pickle.dumps(data))
     np.testing.assert_array_equal(again.decode(), data.decode())

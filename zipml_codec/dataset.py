@@ -190,9 +190,9 @@ class Dataset:
             Rows of a batch.
         seed, epoch : int
 
-        Yields
-        ------
-        Batch
+        Returns
+        -------
+        iterator of Batch
         """
         size, threads = check_integer("size", size, 1), thread_count(None)
         order = EpochOrder(
@@ -202,6 +202,9 @@ class Dataset:
             check_seed(seed),
             check_integer("epoch", epoch, 0, 2**31 - 1),
         )
+        return self._epoch(order, size, threads)
+
+    def _epoch(self, order: EpochOrder, size: int, threads: int) -> Iterator[Batch]:
         left = np.empty(0, np.int64)
         held = np.empty((0, self.stride), np.uint8)
         for numbers in order.windows():
