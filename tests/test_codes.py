@@ -1,5 +1,6 @@
 """The compiled codec against tests/reference.py (bit by bit, every SIMD level) and against theory (z-scores)."""
 
+import pickle
 from itertools import combinations, pairwise, product
 
 import numpy as np
@@ -470,6 +471,21 @@ def test_levels_are_the_codecs_own():
     codec = Codec(levels, bits=3, samples=1)
     levels[:] = 0
     same(codec.levels, np.tile(np.arange(8, dtype=np.float32), (3, 1)), "levels")
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("kind", ["uniform", "table"])
+def test_pickled_codecs_give_the_same_bytes(kind, shared):
+    X = np.random.default_rng(0).uniform(-1, 1, (50, 70)).astype(np.float32)
+    count = 1 if shared else 70
+    if kind == "uniform":
+        codec = Codec.uniform(np.full(count, -1), np.full(count, 1), 3, 2, features=70)
+    else:
+        codec = Codec(np.tile([-1, -0.5, 0.1, 1], (count, 1)), 3, 2, features=70)
+    again = pickle.loads(pickle.dumps(codec))
+    assert repr(again) == repr(codec) and (again.is_uniform, again.is_shared) == (kind == "uniform", shared)
+    np.testing.assert_array_equal(again.encode(X, seed=4), codec.encode(X, seed=4))
+    np.testing.assert_array_equal(again.decode(again.encode(X)), codec.decode(codec.encode(X)))
 
 
 def test_bad_rounding():

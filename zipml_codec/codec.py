@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -357,6 +359,11 @@ class Codec:
 
     def __repr__(self) -> str:
         kind = "uniform" if self.is_uniform else "table"
+    def __reduce__(self) -> tuple[Any, ...]:
+        levels = (self.bounds[:, 0], self.bounds[:, 1]) if self.is_uniform else (self.bounds,)
+        make = Codec.uniform if self.is_uniform else Codec
+        return make, (*levels, self.bits, self.samples, self.rounding, self.features)
+
         return f"Codec({self.features} features, bits={self.bits}, samples={self.samples}, {kind} levels)"
 
 
