@@ -137,7 +137,8 @@ class SpooledSource(IterableSource):
         except OSError as error:
             raise SourceError(
                 f"{self.name}: block {self._pulled} cannot be spooled to {self._dir}: {error.strerror or error}; "
-                "name a folder with room as spool_dir"
+                "blocks that come once are kept there for the second pass, beside the output: write it where there is room, "
+                "or give a list, a file, or an iterable that starts anew each time"
             ) from error
         self._broken = False
         return block
