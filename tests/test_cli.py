@@ -120,6 +120,8 @@ def test_compress_and_info(zipml, raw):
     out = zipml("info", "a.zipml.h5", "--features", 1)
     assert "and 3 more features" in out
     assert "all 300 rows in 1 chunk are" in zipml("verify", "a.zipml.h5")
+    zipml("compress", raw, "-o", "one.zipml.h5", "--bits", 1, "--samples", 1)
+    assert "1 bit, 1 sample, " in zipml("info", "one.zipml.h5")
 
 
 def test_options_of_compress_reach_the_file(zipml, raw):

@@ -132,7 +132,7 @@ def info(
     shared, options = about["shared_levels"], about["options"]
     _print_pairs(str(file), [
         ("rows x features", f"{about['rows']:,} x {about['features']:,}"),
-        ("codes", f"{about['bits']} bits, {about['samples']} sample{'s' * (about['samples'] > 1)}, {about['rounding']} rounding"),
+        ("codes", f"{_counted(about['bits'], 'bit')}, {_counted(about['samples'], 'sample')}, {about['rounding']} rounding"),
         ("levels", f"{about['levels']}, {about['intervals'] + 1} {'for all features' if shared else 'a feature'}"),
         ("labels", (about["label"] or "yes") if about["has_labels"] else "none"),
         ("file", _bytes(about["file_bytes"]) + (f", zstd {about['zstd']}" if about["zstd"] else "")),
@@ -296,6 +296,10 @@ def demo(
 def _float_bytes(data: Dataset) -> int:
     """Bytes of the same rows, and labels, in float32."""
     return 4 * data.shape[0] * (data.shape[1] + data.has_labels)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count > 1)}"
 
 
 def _bytes(count: int) -> str:
