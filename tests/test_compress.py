@@ -149,6 +149,19 @@ def test_lost_precision_is_told(tmp_path):
         compress(np.full((10, 2), 0.1), path=tmp_path / "c").close()  # no constant can be subtracted that helps
 
 
+@pytest.mark.parametrize("levels", ["optimal", "uniform"])
+def test_a_column_beyond_float32_levels_is_named(tmp_path, levels):
+    X = np.random.default_rng(0).normal(size=(100, 3)) * np.array([1, 1e-41, 1])
+    path = tmp_path / "x.csv"
+    path.write_text("a,tiny,c\n" + "".join(",".join(map(repr, row)) + "\n" for row in X.astype(np.float32).tolist()))
+    for source, name in ((X.astype(np.float32), "column 1"), (path, "column 'tiny'")):
+        with pytest.raises(DataError, match=f"{name}: the range .*e-41 is too narrow .*: multiply the column by a constant"):
+            compress(source, path=tmp_path / "a", levels=levels)
+    X[:, 1] = np.linspace(-3e38, 3e38, 100)
+    with pytest.raises(DataError, match=r"column 1: the range -3e\+38\.\.3e\+38 is too wide"):
+        compress(X.astype(np.float32), path=tmp_path / "a", levels=levels)
+
+
 @pytest.mark.parametrize("y", [1e9 + np.arange(3000.0), 2**30 + np.arange(3000)])
 @pytest.mark.parametrize("nonfinite", ["raise", "drop"])
 def test_lost_precision_of_labels_is_told(tmp_path, y, nonfinite):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arrays import as_rows, check_choice, check_integer, check_seed, thread_count
-from .errors import DataError, OptionError
+from .errors import DataError, LevelError, OptionError
 from .kernels import codes as kernel
 
 BLOCK = 64  # features that the kernels take together
@@ -156,15 +156,17 @@ class Codec:
         if not np.isfinite(bounds).all():
             feature, level = np.argwhere(~np.isfinite(bounds))[0]
             raise OptionError(f"level {level} of feature {feature} is {bounds[feature, level]}: levels must be finite")
-        if (np.diff(bounds, axis=1) < 0).any():
-            feature, level = np.argwhere(np.diff(bounds, axis=1) < 0)[0]
+        falls = bounds[:, 1:] < bounds[:, :-1]
+        if falls.any():
+            feature, level = np.argwhere(falls)[0]
             raise OptionError(
                 f"levels of feature {feature} must ascend: {bounds[feature, level]} is followed by {bounds[feature, level + 1]}"
             )
         with np.errstate(over="ignore"):
             wide = np.isinf(bounds[:, -1] - bounds[:, 0])
         if wide.any():
-            raise OptionError(f"levels of feature {np.argmax(wide)} span more than float32 holds: rescale the feature")
+            feature = int(np.argmax(wide))
+            raise LevelError(f"levels of feature {feature} span more than float32 holds: rescale the feature", feature)
 
     def _interval_scales(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """1/width and width of the intervals, float32; uniform: s/(high - low) and (high - low)/s, one column."""
@@ -175,8 +177,8 @@ class Codec:
             short = np.diff(self.bounds, axis=1) * inverse < parts  # a value on the upper level must reach it
         inverse = np.where(short & (exact > 0), np.nextafter(inverse, np.float32(np.inf)), inverse)
         if not np.isfinite(inverse).all():
-            feature = np.argwhere(~np.isfinite(inverse))[0][0]
-            raise OptionError(f"levels of feature {feature} are too close for float32: rescale the feature")
+            feature = int(np.argwhere(~np.isfinite(inverse))[0][0])
+            raise LevelError(f"levels of feature {feature} are too close for float32: rescale the feature", feature)
         return inverse, (exact / parts).astype(np.float32)
 
     def _blocked(self, columns: NDArray[np.float32], padding: float = 0.0) -> NDArray[np.float32]:
@@ -357,13 +359,13 @@ class Codec:
         self._coder.draw(array, out, check_seed(seed), row_offset, rows, thread_count(threads))
         return out
 
-    def __repr__(self) -> str:
-        kind = "uniform" if self.is_uniform else "table"
     def __reduce__(self) -> tuple[Any, ...]:
         levels = (self.bounds[:, 0], self.bounds[:, 1]) if self.is_uniform else (self.bounds,)
         make = Codec.uniform if self.is_uniform else Codec
         return make, (*levels, self.bits, self.samples, self.rounding, self.features)
 
+    def __repr__(self) -> str:
+        kind = "uniform" if self.is_uniform else "table"
         return f"Codec({self.features} features, bits={self.bits}, samples={self.samples}, {kind} levels)"
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .arrays import check_choice, check_seed, thread_count
 from .codec import ROUNDINGS, Codec, interval_count, noise_total, row_bytes, row_stride
 from .dataset import Dataset
-from .errors import DataError, OptionError, PrecisionWarning
+from .errors import DataError, LevelError, OptionError, PrecisionWarning
 from .formats.container import ContainerWriter, Header, check_output, check_zstd, chunk_rows_for, encode_columns
 from .formats.readers import as_source
 from .formats.sources import Source
@@ -303,7 +303,10 @@ def compress_with_report(
         statistics, has_labels = _statistics(first, seed, levels == "optimal", workers)
         _warn_of_rounding(source, statistics, first.rounded, bits)
         _warn_of_labels(source, *first.labels_rounded)
-        codec = make_codec(statistics, levels, shared_levels, bits, samples, rounding, workers)
+        try:
+            codec = make_codec(statistics, levels, shared_levels, bits, samples, rounding, workers)
+        except LevelError as narrow:
+            raise _name_column(source, statistics, shared_levels, narrow) from narrow
         options = {
             "levels": levels,
             "shared_levels": shared_levels,
@@ -392,8 +395,25 @@ def make_codec(
             return Codec.uniform(low, high, bits, samples, rounding, features)
         table = statistics.optimal_levels(bits, samples, intervals, shared, threads)
         return Codec(table, bits, samples, rounding, features)
+    except LevelError:
+        raise  # `_name_column` says whose
     except OptionError as error:
         raise DataError(str(error)) from error
+
+
+def _name_column(source: Source, statistics: ColumnStatistics, shared: bool, error: LevelError) -> DataError:
+    """The same, with the column's name and range and what to do."""
+    if shared:
+        low, high, name = statistics.low.min(), statistics.high.max(), "all columns, of shared levels,"
+    else:
+        low, high = statistics.low[error.feature], statistics.high[error.feature]
+        name = f"column {source.columns[error.feature]!r}" if source.columns else f"column {error.feature}"
+    span = float(high) - float(low)
+    what = "too narrow" if span < 1 else "too wide"
+    return DataError(
+        f"{source.name}: {name}: the range {low:g}..{high:g} is {what} for float32 levels: "
+        f"multiply the column by a constant, or leave it out"
+    )
 
 
 def make_header(statistics: ColumnStatistics, codec: Codec, seed: int, zstd: int, options: dict[str, Any]) -> Header:

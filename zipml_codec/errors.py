@@ -13,6 +13,17 @@ class OptionError(ZipMLError, ValueError):
     """An option or argument that does not fit, alone or with the others."""
 
 
+class LevelError(OptionError):
+    """Levels too close together, or too far apart, for float32; `feature` is the number of theirs."""
+
+    def __init__(self, message: str, feature: int) -> None:
+        super().__init__(message)
+        self.feature = feature
+
+    def __reduce__(self) -> tuple[type[Exception], tuple[str, int]]:
+        return type(self), (str(self), self.feature)
+
+
 class DataError(ZipMLError, ValueError):
     """A source's content: text in a numeric column, NaN, no rows, a missing column."""
 
