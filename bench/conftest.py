@@ -21,9 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from zipml_codec.arrays import thread_count
-from zipml_codec.compress import block_rows, make_codec
 from zipml_codec.kernels import simd
+from zipml_codec.rows import block_rows
 from zipml_codec.statistics import ColumnStatistics
+from zipml_codec.tables import make_codec
 
 ROWS = int(os.environ.get("ZIPML_BENCH_ROWS", "100000"))
 FEATURES = int(os.environ.get("ZIPML_BENCH_FEATURES", "1024"))
@@ -167,7 +168,7 @@ def statistics(data):
 @pytest.fixture(scope="session")
 def codec(statistics):
     """codec(levels, bits, samples): the Codec that compress would make for X."""
-    return cache(lambda levels, bits, samples: make_codec(statistics, levels, False, bits, samples, "stochastic", ALL))
+    return cache(lambda levels, bits, samples: make_codec(statistics, levels, bits, samples, "stochastic", ALL)[0])
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,7 @@ DATASETS: dict[str, tuple[str, bool]] = {
     "noise": ("<f8", True),
     "error": ("<f8", True),
     "digests": ("<u8", True),
+    "clipped": ("<u8", False),
     "sample_rows": ("<i8", True),
     "sample_values": ("<f4", True),
     "columns": ("|u1", False),

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,19 +12,36 @@ def scan(
     square: NDArray[np.float64],
     threads: int,
 ) -> bool: ...
-def count(
+def sketch(
     x: NDArray[np.float32],
-    base: NDArray[np.float32],
+    pivot: NDArray[np.float32],
     scale: NDArray[np.float32],
+    first: NDArray[np.int32],
+    shift: NDArray[np.int32],
     cells: int,
-    counts: NDArray[np.uint32],
+    room: NDArray[Any],
     threads: int,
 ) -> None: ...
-def optimal_marks(
-    counts: NDArray[np.float64],
-    origin: NDArray[np.float64],
-    extent: NDArray[np.float64],
-    steps: int,
+def keys(values: NDArray[np.float32], pivot: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.int32]: ...
+def best_levels_of(
+    weight: NDArray[np.float64],
+    left: NDArray[np.float64],
+    right: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
     intervals: int,
+    steps: int,
+    most: int,
+    sweeps: int,
     threads: int,
-) -> tuple[NDArray[np.uint16], NDArray[np.float64]]: ...
+) -> tuple[NDArray[np.float64], NDArray[np.uint16], NDArray[np.float64]]: ...
+def cost_of_levels(
+    weight: NDArray[np.float64],
+    left: NDArray[np.float64],
+    right: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    levels: NDArray[np.float64],
+) -> NDArray[np.float64]: ...
+
+CELL: np.dtype[Any]

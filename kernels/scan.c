@@ -1,7 +1,7 @@
-/* One pass over float32 rows: minimum, maximum, sum, sum of squares per column, and counts on a grid of cells.
+/* One pass over float32 rows: minimum, maximum, sum and sum of squares per column.
  * Sums are of (x - shift), in float64, in row order within groups of 64 rows and in group order beyond: no thread count,
  * block size or vector level changes a bit. shift (the first row) keeps offset columns from cancelling (levels.md).
- * Counts are integers: any order. 64 columns' cells stay in L2 while the rows of a block go by.
+ * A group's rows of 64 columns are one unit of work; groups go to threads in turn.
  * By hand only in the loops' order; the compiler vectorises them across 64 neighbouring features. */
 #include "scan.h"
 #include "bits.h"
@@ -14,9 +14,7 @@
 #include "each_level.h"
 
 typedef uint32_t (*scan_fn)(const float *, size_t, size_t, size_t, const float *, float *, float *, double *, double *);
-typedef void (*count_fn)(const float *, size_t, size_t, size_t, const float *, const float *, size_t, size_t, uint32_t *);
 static const scan_fn SCAN[LEVEL_COUNT] = FOR_LEVEL(scan_strip);
-static const count_fn COUNT[LEVEL_COUNT] = FOR_LEVEL(count_strip);
 
 static size_t minimum(size_t a, size_t b) { return a < b ? a : b; }
 
@@ -73,20 +71,4 @@ int scan_rows(const scan_job *job, const float *shift, float *low, float *high, 
             }
     }
     return bad != 0;
-}
-
-void count_rows(const scan_job *job, const float *base, const float *scale, size_t cells, size_t room, uint32_t *counts, int copies)
-{
-    const size_t n = job->features, blocks = (n + BLOCK - 1) / BLOCK, parts = (size_t)copies;
-    const int threads = threads_for(job->threads, job->rows * n, blocks * parts);
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
-    for (size_t part = 0; part < parts; part++)
-        for (size_t b = 0; b < blocks; b++) {
-            const size_t first = b * BLOCK, width = minimum(BLOCK, n - first), from = job->rows * part / parts;
-            float padded[2][BLOCK] = {{0}};
-            memcpy(padded[0], base + first, width * sizeof *base);
-            memcpy(padded[1], scale + first, width * sizeof *scale);
-            COUNT[job->level](job->x + from * job->pitch + first, job->pitch, job->rows * (part + 1) / parts - from, width, padded[0],
-                              padded[1], cells, room, counts + (part * n + first) * room);
-        }
 }

@@ -1,4 +1,4 @@
-/* Columns' statistics and cell counts at one vector level: see scan.c. */
+/* Columns' statistics at one vector level: see scan.c. */
 
 /* A strip of rows of one block. Accumulators are [64]; returns non-zero if a value is not finite. */
 KERNEL_FN uint32_t LEVELED(scan_strip)(const float *x, size_t pitch, size_t rows, size_t width, const float *shift, float *restrict low,
@@ -25,21 +25,4 @@ KERNEL_FN uint32_t LEVELED(scan_strip)(const float *x, size_t pitch, size_t rows
             high[f] = a[f] > high[f] ? a[f] : high[f];
     }
     return bad;
-}
-
-KERNEL_FN void LEVELED(count_strip)(const float *x, size_t pitch, size_t rows, size_t width, const float *base, const float *scale,
-                                    size_t cells, size_t room, uint32_t *counts)
-{
-    const f16 last = f_set((float)(cells - 1));
-    for (size_t r = 0; r < rows; r++, x += pitch) {
-        uint32_t cell[BLOCK] ALIGNED64;
-        float a[BLOCK] ALIGNED64;
-        if (width < BLOCK)
-            memset(a, 0, sizeof a);
-        memcpy(a, x, (width < BLOCK ? width : BLOCK) * sizeof *x);
-        for (int at = 0; at < BLOCK; at += 16)
-            u_store(cell + at, u_trunc(f_min(f_mul(f_sub(f_load(a + at), f_load(base + at)), f_load(scale + at)), last)));
-        for (size_t f = 0; f < width; f++)
-            counts[f * room + cell[f]]++;
-    }
 }

@@ -12,21 +12,28 @@ from .codec import Codec
 from .compress import compress
 from .dataset import Dataset
 from .dataset import open_dataset as open
-from .levels import OptimalLevels, optimal_levels
+from .levels import OptimalLevels, optimal_levels, rate_distortion
 from .model import Model
+from .saved import load_levels, save_levels
 from .sgd import quantize_vector
+from .survey import FeatureLevels, feature_levels
 from .training import train
 from .version import VERSION as __version__
 
 __all__ = [
     "Codec",
     "Dataset",
+    "FeatureLevels",
     "Model",
     "OptimalLevels",
     "__version__",
     "compress",
+    "feature_levels",
+    "load_levels",
     "open",
     "optimal_levels",
     "quantize_vector",
+    "rate_distortion",
+    "save_levels",
     "train",
 ]

@@ -32,6 +32,7 @@ from .formats.container import check_output
 from .formats.readers import open_source
 from .model import Model, is_compressed
 from .progress import Progress
+from .request import Request
 from .training import print_epoch
 from .training import train as train_model
 from .version import VERSION
@@ -73,11 +74,23 @@ def compress(
     output: Annotated[Path, typer.Option("--output", "-o", help="The zipml file, usually NAME.zipml.h5.", show_default=False)],
     label: Label = None,
     dataset: DatasetName = None,
-    bits: Annotated[int, typer.Option(help="Bits a value, 1..8.")] = 4,
+    bits: Annotated[str, typer.Option(help="Bits a value, 1..8, or auto: the fewest that meet --target-error.")] = "4",
     samples: Annotated[
         int | None, typer.Option(help="Samples that a code stands for.", show_default="2, or 1 with --rounding nearest")
     ] = None,
-    levels: Annotated[str, typer.Option(help="optimal or uniform.")] = "optimal",
+    levels: Annotated[
+        str, typer.Option(help="optimal, uniform, or a file of levels to use: from `zipml levels --save`, or a zipml file.")
+    ] = "optimal",
+    clip: Annotated[
+        bool, typer.Option("--clip", help="Move values outside of given levels to the nearest, and count them.")
+    ] = False,
+    target_error: Annotated[
+        float | None,
+        typer.Option(help="With --bits auto: rounding variance over a column's own, in the mean.", show_default="0.01"),
+    ] = None,
+    grid: Annotated[
+        str, typer.Option(help="Optimal levels on the grid of one byte that integer training needs: auto, byte, none.")
+    ] = "auto",
     shared_levels: Annotated[bool, typer.Option("--shared-levels", help="One table of levels for all features.")] = False,
     rounding: Annotated[str, typer.Option(help="stochastic, or nearest: the biased baseline.")] = "stochastic",
     seed: Annotated[int, typer.Option(help="The same data and seed give the same codes.")] = 0,
@@ -90,15 +103,16 @@ def compress(
     """Compress a file of numbers."""
     if samples is None:
         samples = 1 if rounding == "nearest" else 2
+    request = Request(
+        _width(bits), samples, levels, shared_levels, rounding, seed, zstd, threads, nonfinite, grid, target_error, clip
+    )
     with open_source(source, label=label, dataset=dataset) as rows:
-        data, report = compress_with_report(
-            rows, path=output, bits=bits, samples=samples, levels=levels, shared_levels=shared_levels, rounding=rounding,
-            seed=seed, zstd=zstd, threads=threads, overwrite=overwrite, nonfinite=nonfinite, progress=not as_json,
-        )  # fmt: skip
+        data, report = compress_with_report(rows, None, output, request, overwrite=overwrite, progress=not as_json)
     float_bytes = _float_bytes(data)
     data.close()
     result = {
-        "output": str(output), "rows": report.rows, "features": report.features, "dropped": report.dropped,
+        "output": str(output), "rows": report.rows, "features": report.features, "bits": report.bits,
+        "samples": report.samples, "dropped": report.dropped, "clipped": report.clipped,
         "input_bytes": report.input_bytes, "output_bytes": report.output_bytes,
         "ratio": report.input_bytes / report.output_bytes, "ratio_to_float32": float_bytes / report.output_bytes,
         "mean_squared_error": report.mean_squared_error, "seconds": report.seconds,
@@ -108,6 +122,9 @@ def compress(
         return _print_json(result)
     lines = [
         ("rows x features", f"{report.rows:,} x {report.features:,}"),
+        ("codes", f"{report.bits} bits, {report.samples} sample{'s' * (report.samples > 1)}"),
+        ("chosen", report.choice) if report.choice else None,
+        ("clipped values", f"{report.clipped:,}") if clip else None,
         ("dropped rows", f"{report.dropped:,} with NaN or infinity") if report.dropped else None,
         ("input", _bytes(report.input_bytes)),
         ("output", _bytes(report.output_bytes)),
@@ -116,6 +133,59 @@ def compress(
         ("time", f"{report.seconds:.2f} s, {result['gb_per_second']:.3f} GB/s of input"),
     ]
     _print_pairs(str(output), lines)
+
+
+def _width(text: str) -> int | str:
+    """Bits as given on the command line."""
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a number nor auto", param_hint="--bits") from None
+
+
+@app.command()
+def levels(
+    source: Annotated[Path, typer.Argument(help="What `zipml compress` takes.", show_default=False)],
+    label: Label = None,
+    dataset: DatasetName = None,
+    bits: Annotated[str, typer.Option(help="Widths, separated by commas or as a range.")] = "2..8",
+    samples: Annotated[int, typer.Option(help="Samples that a code stands for.")] = 1,
+    shared_levels: Annotated[bool, typer.Option("--shared-levels", help="One table of levels for all features.")] = False,
+    features: Annotated[int, typer.Option(help="Rows of the table of features.", min=0)] = SHOWN_FEATURES,
+    plot: Annotated[Path | None, typer.Option(help="Draw a column's density with its levels, and rate and distortion.")] = None,
+    feature: Annotated[
+        str | None, typer.Option(help="The column to draw, a name or number.", show_default="that gains most")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Keep the optimal levels of the one width given, for --levels.")] = None,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Show what uniform and variance-optimal levels of each width cost, and what the optimal ones save."""
+    from .surveying import Choice, look
+
+    with open_source(source, label=label, dataset=dataset) as rows:
+        choice = Choice(bits, samples, shared_levels, plot, feature, save, overwrite, threads)
+        result = look(rows, choice, Progress.on_terminal if not as_json else None)
+    if as_json:
+        return _print_json(result)
+    widths, mean = result["bits"], result["mean"]
+    head = ["feature", *(f"{width} bits" for width in widths)]
+    for kind in ("uniform", "optimal"):
+        table = [[row["name"], *(f"{error:.3g}" for error in row[kind])] for row in result["per_feature"][:features]]
+        table.append(["mean, over variance", *(f"{error:.3g}" for error in mean[kind])])
+        _print_table(f"Mean squared error, {kind} levels", head, table, [len(table) - 1])
+    table = [[row["name"], *(f"{saved:.2f}" for saved in row["saved"])] for row in result["per_feature"][:features]]
+    table.append(["mean", *(f"{saved:.2f}" for saved in mean["saved"])])
+    _print_table("Bits saved by optimal levels", head, table, [len(table) - 1])
+    left = len(result["per_feature"]) - features
+    if left > 0:
+        typer.echo(f"  and {left:,} more features: --features {len(result['per_feature'])}")
+    for name in ("picture", "saved_to"):
+        if result[name]:
+            typer.echo(f"  {name.replace('_', ' ')}: {result[name]}")
 
 
 @app.command()
@@ -140,6 +210,8 @@ def info(
         ("mean squared error", f"{about['mean_squared_error']:.4g}"),
         ("made", f"by {options['tool']} from {options.get('source')}, seed {about['seed']}"),
         ("dropped rows", f"{options['dropped_rows']:,} with NaN or infinity") if options.get("dropped_rows") else None,
+        ("clipped values", f"{about['clipped']:,}") if about["clipped"] is not None else None,
+        ("byte grid", _grid(options)) if "grid_steps" in options else None,
     ])  # fmt: skip
     shown = about["per_feature"][:features]
     if shown:
@@ -148,6 +220,12 @@ def info(
         _print_table(None, ["feature", "min", "max", "mean", "std", "mean squared error", "of variance"], rows)
         if len(about["per_feature"]) > len(shown):
             typer.echo(f"  and {len(about['per_feature']) - len(shown):,} more features: --features {len(about['per_feature'])}")
+
+
+def _grid(options: dict[str, Any]) -> str:
+    """What the file says of the grid that integer training needs."""
+    steps, cost = options["grid_steps"], f"{options['snapping'] - 1:.1%} more rounding variance than levels anywhere"
+    return f"{steps} steps, {cost}" if steps else f"none: it would cost {cost}" if options["snapping"] > 1 else "none"
 
 
 def describe(data: Dataset) -> dict[str, Any]:
@@ -163,7 +241,7 @@ def describe(data: Dataset) -> dict[str, Any]:
         "label": data.options.get("label"), "stride": data.stride, "chunk_rows": data.chunk_rows, "chunks": data.chunks,
         "zstd": data._file.header.zstd, "version": data._file.version, "file_bytes": data.file_bytes,
         "ratio_to_float32": _float_bytes(data) / data.file_bytes, "mean_squared_error": float(data.error.mean()),
-        "options": data.options,
+        "options": data.options, "clipped": None if data.clipped is None else int(data.clipped.sum()),
         "per_feature": [
             {"name": name, **{key: float(values[i]) for key, values in columns.items()}, "relative_error": float(relative[i])}
             for i, name in enumerate(names)

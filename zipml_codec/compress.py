@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import check_choice, check_seed, thread_count
-from .codec import ROUNDINGS, Codec, interval_count, noise_total, row_bytes, row_stride
+from .arrays import thread_count
+from .codec import Codec, noise_total, row_bytes, row_stride
 from .dataset import Dataset
 from .errors import DataError, LevelError, OptionError, PrecisionWarning
 from .formats.container import ContainerWriter, Header, check_output, check_zstd, chunk_rows_for, encode_columns
@@ -24,13 +24,13 @@ from .formats.readers import as_source
 from .formats.sources import Source
 from .kernels.codes import GROUP
 from .progress import Progress, no_progress
+from .request import TARGET_ERROR, Request
+from .rows import ADVICE, Chunk, Rows, block_rows
+from .saved import load_levels
 from .statistics import ColumnStatistics
+from .tables import choose_bits, make_codec
 from .version import VERSION
 
-BLOCK_BYTES = 8 << 20
-MOST_ROWS = 65536
-LEVELS = ("optimal", "uniform")
-NONFINITE = ("raise", "drop")
 LABEL_LOSS = 1e-4  # of their range
 SAMPLE_SHARE = 0.01  # of the file's codes, for exact rows
 
@@ -41,142 +41,15 @@ class Report:
 
     rows: int
     features: int
+    bits: int
+    samples: int
     dropped: int
+    clipped: int
     input_bytes: int
     output_bytes: int
     seconds: float
     mean_squared_error: float
-
-
-@dataclass
-class _Chunk:
-    """Rows in the form that the kernels take: float32 values, labels or None, and each row's number in the source."""
-
-    values: NDArray[np.float32]
-    labels: NDArray[np.float32] | None
-    first_row: int
-
-
-def block_rows(features: int) -> int:
-    """Rows of a block: about BLOCK_BYTES of float32, a multiple of the rows whose noise is summed together."""
-    rows = BLOCK_BYTES // (4 * features)
-    return int(min(MOST_ROWS, max(GROUP, rows // GROUP * GROUP)))
-
-
-class _Rows:
-    """A pass over a source: float32 blocks of a fixed number of rows, non-finite rows found or left out."""
-
-    def __init__(self, source: Source, nonfinite: str, name: str, progress: Callable[..., Progress]) -> None:
-        self.source, self.nonfinite = source, nonfinite
-        self.dropped = self.bytes = 0
-        self.wide = False  # whether the source's numbers have a greater range than float32
-        self._moved: NDArray[np.float64] | None = None  # least and most that float32 moved values of each column by
-        self._labels_moved: NDArray[np.float64] | None = None  # the same of labels, and their own least and most
-        self._name, self._progress = name, progress
-
-    def __iter__(self) -> Iterator[_Chunk]:
-        buffer: NDArray[np.float32] | None = None
-        labels: NDArray[np.float32] | None = None
-        filled = row = 0
-        size = MOST_ROWS if self.source.features is None else block_rows(self.source.features)
-        with self._progress(self._name, self.source.rows, self.source.nbytes) as bar:
-            for block in self.source.blocks(size):
-                values, y = block.values, block.labels
-                if buffer is None:
-                    size = block_rows(values.shape[1])
-                    buffer = np.empty((size, values.shape[1]), np.float32)
-                    labels = None if y is None else np.empty(size, np.float32)
-                self._measure(values)
-                if y is not None:
-                    self._measure_labels(y)
-                direct = values.dtype == np.float32 and values.flags.c_contiguous and values.flags.aligned
-                if filled == 0 and len(values) == size and direct and self.nonfinite == "raise":
-                    yield _Chunk(values, None if y is None else self._labels(y, row), row)  # no copy
-                else:
-                    done = 0
-                    while done < len(values):
-                        count = min(size - filled, len(values) - done)
-                        part, part_y = values[done : done + count], None if y is None else y[done : done + count]
-                        filled += self._fill(buffer, labels, filled, part, part_y, row + done)
-                        done += count
-                        if filled == size:
-                            yield _Chunk(buffer, labels, row + done - size)
-                            filled = 0
-                row += len(values)
-                bar.advance(len(values), self.source.bytes_read())
-        if buffer is not None and filled:
-            yield _Chunk(buffer[:filled], None if labels is None else labels[:filled], row - filled)
-
-    def _measure(self, values: NDArray[Any]) -> None:
-        """Where float32 cannot hold what the source has, learn how far it moves values."""
-        self.bytes += values.nbytes
-        self.wide |= values.dtype == np.float64
-        if values.dtype == np.float64 or (values.dtype.kind in "iu" and values.dtype.itemsize > 2):
-            with np.errstate(over="ignore", invalid="ignore"):
-                moved = np.nan_to_num(values.astype(np.float32) - values.astype(np.float64), nan=0, posinf=0, neginf=0)
-            bounds = np.stack([moved.min(axis=0), moved.max(axis=0)]) if len(moved) else np.zeros((2, values.shape[1]))
-            if self._moved is None:
-                self._moved = bounds
-            self._moved = np.stack([np.minimum(self._moved[0], bounds[0]), np.maximum(self._moved[1], bounds[1])])
-
-    def _measure_labels(self, y: NDArray[Any]) -> None:
-        if y.dtype != np.float64 and not (y.dtype.kind in "iu" and y.dtype.itemsize > 2):
-            return
-        with np.errstate(over="ignore", invalid="ignore"):
-            moved = y.astype(np.float32) - y.astype(np.float64)
-        exact, moved = y[np.isfinite(moved)], moved[np.isfinite(moved)]
-        if len(moved):
-            bounds = np.array([[moved.min(), exact.min()], [moved.max(), exact.max()]], np.float64)
-            before = bounds if self._labels_moved is None else self._labels_moved
-            self._labels_moved = np.stack([np.minimum(before[0], bounds[0]), np.maximum(before[1], bounds[1])])
-
-    @property
-    def labels_rounded(self) -> tuple[float, float]:
-        """How far float32 moves labels apart, and how far apart they are."""
-        if self._labels_moved is None:
-            return 0.0, 0.0
-        moved, spread = self._labels_moved[1] - self._labels_moved[0]
-        return float(moved), float(spread)
-
-    @property
-    def rounded(self) -> NDArray[np.float64] | None:
-        """How far float32 moves values of each column apart; 0 where it moves all alike."""
-        return None if self._moved is None else self._moved[1] - self._moved[0]
-
-    def _labels(self, y: NDArray[Any], row: int) -> NDArray[np.float32]:
-        with np.errstate(over="ignore"):
-            out = np.ascontiguousarray(y, dtype=np.float32)
-        if not np.isfinite(out).all():
-            at = int(np.argmin(np.isfinite(out)))
-            raise DataError(f"{self.source.place(row + at, None)}: the label is {y[at]}: {ADVICE}")
-        return out
-
-    def _fill(
-        self,
-        buffer: NDArray[np.float32],
-        labels: NDArray[np.float32] | None,
-        filled: int,
-        values: NDArray[Any],
-        y: NDArray[Any] | None,
-        row: int,
-    ) -> int:
-        """Rows into the buffer from `filled` on; how many stayed."""
-        if self.nonfinite == "drop":
-            with np.errstate(over="ignore"):
-                keep = np.asarray(np.isfinite(values.astype(np.float32, copy=False)).all(axis=1))
-                if y is not None:
-                    keep &= np.isfinite(np.asarray(y, np.float32))
-            self.dropped += int(len(keep) - keep.sum())
-            values, y = values[keep], None if y is None else y[keep]
-        target = buffer[filled : filled + len(values)]
-        with np.errstate(over="ignore"):
-            np.copyto(target, values, casting="unsafe")
-        if labels is not None and y is not None:
-            labels[filled : filled + len(values)] = self._labels(y, row)
-        return len(values)
-
-
-ADVICE = "leave such rows out with nonfinite='drop' (--nonfinite drop), or fill them first"
+    choice: str  # of the width and the levels, where there was one
 
 
 def compress(
@@ -184,9 +57,9 @@ def compress(
     y: Any = None,
     *,
     path: str | PathLike[str],
-    bits: int = 4,
+    bits: int | str = 4,
     samples: int = 2,
-    levels: str = "optimal",
+    levels: Any = "optimal",
     shared_levels: bool = False,
     rounding: str = "stochastic",
     seed: int = 0,
@@ -194,6 +67,9 @@ def compress(
     threads: int | None = None,
     overwrite: bool = False,
     nonfinite: str = "raise",
+    grid: str = "auto",
+    target_error: float | None = None,
+    clip: bool = False,
     progress: bool | Callable[..., Progress] = False,
 ) -> Dataset:
     """Compress rows to a zipml file.
@@ -207,13 +83,14 @@ def compress(
         Labels, stored as float32.
     path : str or path
         The file to write. It appears when it is complete and verified, or not at all.
-    bits : int
-        Bits a value, 1..8.
+    bits : int, or "auto"
+        Bits a value, 1..8. auto: the fewest that meet `target_error`.
     samples : int
         k, the samples that a code stands for; there are (2**bits - 1) // samples intervals between levels.
-    levels : {"optimal", "uniform"}
-        Per feature: levels of least rounding variance, on a grid of the column's range (ZipML, section 3.2), or
-        equidistant ones.
+    levels : {"optimal", "uniform"}, Codec, str or path
+        Per feature: levels of least rounding variance (ZipML, section 3), or equidistant ones. Or levels that are given, with
+        their bits, samples and rounding: a codec, what `save_levels` wrote, or another zipml file. Values
+        outside of given levels are an error, or see `clip`.
     shared_levels : bool
         One table of levels for all features.
     rounding : {"stochastic", "nearest"}
@@ -228,6 +105,14 @@ def compress(
         Replace an existing file, in one step, once the new one is complete.
     nonfinite : {"raise", "drop"}
         What to do with rows that hold NaN or infinity.
+    grid : {"auto", "byte", "none"}
+        Whether optimal levels lie on a grid of at most 255 steps of the column's range, which training in integers needs.
+        auto: where that costs at most a quarter more rounding variance than levels anywhere. The file's options say.
+    target_error : float, optional
+        With bits="auto": the variance that rounding adds, relative to the column's own, in the mean of the columns; by
+        default 0.01.
+    clip : bool
+        With given levels: move values outside of them to the nearest level, and count them (`Dataset.clipped`).
     progress : bool
         Show bars on standard error.
 
@@ -249,108 +134,149 @@ def compress(
 
     Notes
     -----
-    Two streamed passes; memory is bounded by some blocks of 8 MiB and about 8 KiB a feature for its histogram.
+    Two streamed passes; memory is bounded by some blocks of 8 MiB and 48 KiB a feature for its sketch, 256 MiB in all unless
+    there are more than 170,000 features.
     """
-    return compress_with_report(
-        X,
-        y,
-        path=path,
-        bits=bits,
-        samples=samples,
-        levels=levels,
-        shared_levels=shared_levels,
-        rounding=rounding,
-        seed=seed,
-        zstd=zstd,
-        threads=threads,
-        overwrite=overwrite,
-        nonfinite=nonfinite,
-        progress=progress,
-    )[0]
+    request = Request(
+        bits, samples, levels, shared_levels, rounding, seed, zstd, threads, nonfinite, grid, target_error, clip
+    )
+    return compress_with_report(X, y, path, request, overwrite=overwrite, progress=progress)[0]
 
 
 def compress_with_report(
     X: Any,
-    y: Any = None,
-    *,
+    y: Any,
     path: str | PathLike[str],
-    bits: int,
-    samples: int,
-    levels: str,
-    shared_levels: bool,
-    rounding: str,
-    seed: int,
-    zstd: int | None,
-    threads: int | None,
-    overwrite: bool,
-    nonfinite: str,
-    progress: bool | Callable[..., Progress],
+    request: Request,
+    *,
+    overwrite: bool = False,
+    progress: bool | Callable[..., Progress] = False,
 ) -> tuple[Dataset, Report]:
     """`compress`, and what it did."""
     start, target = time.perf_counter(), Path(path)
-    interval_count(bits, samples)
-    check_choice("levels", levels, LEVELS)
-    check_choice("rounding", rounding, ROUNDINGS)
-    check_choice("nonfinite", nonfinite, NONFINITE)
-    if rounding == "nearest" and samples != 1:
-        raise OptionError(f"rounding='nearest' makes one sample; samples={samples} must be 1")
-    seed, workers, zstd_level = check_seed(seed), thread_count(threads), check_zstd(zstd)
+    workers, nonfinite = thread_count(request.threads), request.nonfinite
     check_output(target, overwrite)
     bars = progress if callable(progress) else Progress.on_terminal if progress else no_progress
+    given, names = _given(request)
+    bounds = None if given is None else (given.bounds[:, 0], given.bounds[:, -1])
+    clip = bounds if request.clip else None
     with ExitStack() as stack:
         source = stack.enter_context(as_source(X, y, spool_dir=target.parent))
-        first = _Rows(source, nonfinite, "statistics", bars)
-        statistics, has_labels = _statistics(first, seed, levels == "optimal", workers)
-        _warn_of_rounding(source, statistics, first.rounded, bits)
+        first = Rows(source, nonfinite, "statistics", bars, clip)
+        statistics, has_labels = _statistics(first, request, given, names, workers)
+        codec, choice, found = _codec(source, statistics, request, given, workers)
+        _warn_of_rounding(source, statistics, first.rounded, codec.bits)
         _warn_of_labels(source, *first.labels_rounded)
-        try:
-            codec = make_codec(statistics, levels, shared_levels, bits, samples, rounding, workers)
-        except LevelError as narrow:
-            raise _name_column(source, statistics, shared_levels, narrow) from narrow
         options = {
-            "levels": levels,
-            "shared_levels": shared_levels,
+            "levels": request.levels if request.given is None else str(getattr(request.given, "name", "given")),
+            "shared_levels": codec.is_shared,
             "nonfinite": nonfinite,
             "source": source.name,
             "dropped_rows": first.dropped,
             "label": source.label_name,
-        }
-        header = make_header(statistics, codec, seed, zstd_level, options)
+        } | found
+        header = make_header(statistics, codec, request.seed, check_zstd(request.zstd), options)
         arrays = _arrays(statistics, codec, header, source.columns)
+        if first.clipped is not None:
+            arrays["clipped"] = first.clipped
         writer = ContainerWriter(target, header, arrays, has_labels=has_labels, overwrite=overwrite)
         with writer:
-            noise, error = _encode(_Rows(source, nonfinite, "encoding", bars), codec, header, writer, workers)
+            noise, error = _encode(Rows(source, nonfinite, "encoding", bars, clip), codec, header, writer, workers)
             writer.finish(noise, error)
     dataset = Dataset(target)
     report = Report(
         rows=header.rows,
         features=header.features,
+        bits=header.bits,
+        samples=header.samples,
         dropped=first.dropped,
+        clipped=0 if first.clipped is None else int(first.clipped.sum()),
         input_bytes=source.nbytes or first.bytes,
         output_bytes=dataset.file_bytes,
         seconds=time.perf_counter() - start,
         mean_squared_error=float(dataset.error.mean()),
+        choice=choice,
     )
     return dataset, report
 
 
-def _statistics(rows: _Rows, seed: int, histogram: bool, threads: int) -> tuple[ColumnStatistics, bool]:
+def _given(request: Request) -> tuple[Codec | None, tuple[str, ...] | None]:
+    """The codec of given levels, and the names of the columns they are for."""
+    if request.given is None:
+        return None, None
+    if request.bits == "auto" or request.shared_levels:
+        raise OptionError("given levels have their own width, and are shared or not: leave bits='auto' and shared_levels out")
+    return (request.given, None) if isinstance(request.given, Codec) else load_levels(request.given)
+
+
+def _statistics(
+    rows: Rows, request: Request, given: Codec | None, names: tuple[str, ...] | None, threads: int
+) -> tuple[ColumnStatistics, bool]:
     """The first pass."""
     statistics: ColumnStatistics | None = None
-    has_labels = False
+    has_labels, source = False, rows.source
     for chunk in rows:
         if statistics is None:
-            statistics = ColumnStatistics(chunk.values.shape[1], seed, histogram)
+            features = chunk.values.shape[1]
+            if given is not None and given.features != features:
+                raise DataError(f"{source.name} has {features} features; the given levels are for {given.features}")
+            if names is not None and source.columns is not None and names != source.columns:
+                other = next(at for at, pair in enumerate(zip(names, source.columns, strict=True)) if pair[0] != pair[1])
+                raise DataError(
+                    f"{source.name}: column {other} is {source.columns[other]!r}; the given levels are for {names[other]!r}"
+                )
+            wanted = given is None and (request.levels == "optimal" or request.bits == "auto")
+            statistics = ColumnStatistics(features, request.seed, wanted, request.shared_levels)
             has_labels = chunk.labels is not None
         if not statistics.add(chunk.values, threads):
             row, column = (int(at[0]) for at in np.nonzero(~np.isfinite(chunk.values)))
-            place, value = rows.source.place(chunk.first_row + row, column), chunk.values[row, column]
-            beyond = ", or beyond float32" if np.isinf(value) and rows.wide else ""
-            raise DataError(f"{place}: the value is {value}{beyond}: {ADVICE}")
+            value = f"{chunk.values[row, column]}"
+            if value.endswith("inf") and rows.wide:  # what float32 does not hold became infinite on its way here
+                value += ", or beyond float32"
+            raise DataError(f"{source.place(chunk.first_row + row, column)}: the value is {value}: {ADVICE}")
+        if given is not None:
+            _check_within(chunk, given, source)
     if statistics is None or statistics.rows == 0:
         reason = f": all {rows.dropped} hold NaN or infinity" if rows.dropped else ""
-        raise DataError(f"{rows.source.name}: there are no rows to compress{reason}")
+        raise DataError(f"{source.name}: there are no rows to compress{reason}")
     return statistics, has_labels
+
+
+def _check_within(chunk: Chunk, given: Codec, source: Source) -> None:
+    """Refuse values outside of given levels."""
+    low, high = chunk.values.min(axis=0), chunk.values.max(axis=0)
+    if (low < given.bounds[:, 0]).any() or (high > given.bounds[:, -1]).any():
+        row, column, value = given.first_outside(chunk.values)
+        bounds = given.bounds[0 if given.is_shared else column, [0, -1]]
+        raise DataError(
+            f"{source.place(chunk.first_row + row, column)}: {value} is outside of the given levels, {bounds[0]}..{bounds[1]}: "
+            "choose levels from this data, or move such values to the nearest level with clip=True (--clip)"
+        )
+
+
+def _codec(
+    source: Source, statistics: ColumnStatistics, request: Request, given: Codec | None, threads: int
+) -> tuple[Codec, str, dict[str, Any]]:
+    """The codec, what to say of the choice, and what the file's options say of it."""
+    if given is not None:
+        return given, "", {}
+    bits, said, found = request.bits, [], {}
+    levels, samples = request.levels, request.samples
+    try:
+        if isinstance(bits, str):
+            target = TARGET_ERROR if request.target_error is None else request.target_error
+            bits, error = choose_bits(statistics, levels, samples, target, threads, request.grid)
+            said.append(f"{bits} bits: relative error {error:.3g}, at most {target:g} wanted")
+            found["target_error"] = target
+        codec, table = make_codec(statistics, levels, bits, samples, request.rounding, threads, request.grid)
+    except LevelError as narrow:
+        raise _name_column(source, statistics, statistics.shared, narrow) from narrow
+    if table is not None:
+        found |= {"grid_steps": table.steps, "snapping": round(table.snapping, 4)}
+        if table.snapping > 1:
+            taken = "levels are on it" if table.steps else "levels are anywhere, and training decodes to float32"
+            said.append(f"a grid of one byte costs {table.snapping - 1:.1%} more rounding variance: {taken}")
+    return codec, "; ".join(said), found
 
 
 def _warn_of_rounding(
@@ -380,25 +306,6 @@ def _warn_of_labels(source: Source, lost: float, spread: float) -> None:
             PrecisionWarning,
             stacklevel=4,
         )
-
-
-def make_codec(
-    statistics: ColumnStatistics, levels: str, shared: bool, bits: int, samples: int, rounding: str, threads: int
-) -> Codec:
-    """Levels from statistics, and the codec of them."""
-    intervals, features = interval_count(bits, samples), statistics.features
-    low, high = statistics.low, statistics.high
-    try:
-        if levels == "uniform":
-            if shared:
-                low, high = low.min(keepdims=True), high.max(keepdims=True)
-            return Codec.uniform(low, high, bits, samples, rounding, features)
-        table = statistics.optimal_levels(bits, samples, intervals, shared, threads)
-        return Codec(table, bits, samples, rounding, features)
-    except LevelError:
-        raise  # `_name_column` says whose
-    except OptionError as error:
-        raise DataError(str(error)) from error
 
 
 def _name_column(source: Source, statistics: ColumnStatistics, shared: bool, error: LevelError) -> DataError:
@@ -455,7 +362,7 @@ def _arrays(
 
 
 def _encode(
-    rows: _Rows, codec: Codec, header: Header, writer: ContainerWriter, threads: int
+    rows: Rows, codec: Codec, header: Header, writer: ContainerWriter, threads: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The second pass: codes and labels to the file; the noise D and the mean squared error of each feature."""
     size, features = block_rows(codec.features), codec.features

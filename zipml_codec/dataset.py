@@ -47,7 +47,9 @@ class Dataset:
     error : ndarray of shape (features,), float64
         Mean squared error of the decoded values, as it came out.
     mean, std, low, high : ndarray of shape (features,)
-        Statistics of the data before rounding.
+        Statistics of the data before rounding, and after clipping.
+    clipped : ndarray of shape (features,), uint64, or None
+        How many values of a feature were moved to the nearest of given levels; None where clipping was not asked for.
     """
 
     def __init__(self, path: str | PathLike[str], locking: bool | None = None) -> None:
@@ -69,6 +71,7 @@ class Dataset:
             raise FormatError(f"{self.path}: {error}") from error
         self.noise, self.error = arrays["noise"], arrays["error"]
         self.mean, self.std, self.low, self.high = (arrays[name] for name in ("mean", "std", "low", "high"))
+        self.clipped: NDArray[np.uint64] | None = arrays.get("clipped")
         self.sample_rows, self.sample_values = arrays["sample_rows"], arrays["sample_values"]
         self.columns = self._file.columns
         self._labels: NDArray[np.float32] | None = None

@@ -1,31 +1,28 @@
-"""Levels: uniform, and variance-optimal by dynamic programming on a grid of the column's range (ZipML, section 3.2)."""
+"""Levels of one set of values: variance-optimal, exactly or from a sketch, by merging, or uniform (ZipML, section 3)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arrays import check_integer, thread_count
-from .codec import interval_count
+from .arrays import check_choice, check_integer, check_number, thread_count
 from .errors import DataError
+from .exact import exact_levels
 from .kernels import columns as kernel
+from .merging import levels_among_merged
+from .sketch import Segments, add_cells, make_segments
 
 MAX_INTERVALS = 255
-BYTE_STEPS = 255  # so that a level, and the mean of k samples, is one byte: what integer kernels look up
-FINE_STEPS = 1023  # for 7 and 8 bits, and many samples, where the byte grid would be all there is
-FINE_BITS, FINE_SAMPLES = 7, 5
-
-
-def grid_steps(bits: int, samples: int) -> int:
-    """Steps M of the grid on which levels are chosen, 0..M from minimum to maximum.
-
-    A multiple of the number of intervals, so that uniform levels are candidates too; up to 6 bits M * samples <= 255.
-    """
-    intervals = interval_count(bits, samples)
-    most = FINE_STEPS if bits >= FINE_BITS or samples >= FINE_SAMPLES else BYTE_STEPS // samples
-    return intervals * (most // intervals)
+METHODS = ("auto", "exact", "histogram", "merging", "uniform")
+EXACT_VALUES = 1 << 24  # up to which "auto" is exact: beyond, memory is what counts
+CELLS = 4096
+CANDIDATES = 512  # of the dynamic programme before its sweeps, where there are fewer than CANDIDATES / 4 levels
+WEIGHTED = np.dtype([("count", "<f8"), ("offsets", "<f8"), ("top", "<u4"), ("bottom", "<u4")])  # kernel.CELL with weights
+Matrix = NDArray[np.float64]
+CHUNK = 1 << 16  # values at a time: what lies between two steps stays in the cache
 
 
 @dataclass(frozen=True)
@@ -38,12 +35,17 @@ class OptimalLevels:
         Ascending, without repetition; the first is the minimum, the last the maximum.
     cost : float
         Sum over the values of weight * (u - x)(x - l), l and u the enclosing levels: the variance that rounding adds.
+        Of "histogram", an estimate that takes the values of a cell for evenly spread.
+    lower_bound : float
+        No levels cost less. Equal to `cost` but for rounding errors where the method is "exact"; 0 where it proves nothing.
+        Of "histogram" it holds but for the rounding of positions to float32.
     method : str
         How they were found.
     """
 
     values: NDArray[np.float64]
     cost: float
+    lower_bound: float
     method: str
 
 
@@ -58,23 +60,33 @@ def rounding_cost(x: ArrayLike, levels: ArrayLike, weights: ArrayLike | None = N
 
 
 def optimal_levels(
-    x: ArrayLike, intervals: int, weights: ArrayLike | None = None, steps: int | None = None, threads: int | None = None
+    x: ArrayLike,
+    intervals: int,
+    weights: ArrayLike | None = None,
+    method: str = "auto",
+    *,
+    cells: int = CELLS,
+    gamma: float = 3.0,
+    threads: int | None = None,
 ) -> OptimalLevels:
-    """Levels that minimise the variance of stochastic rounding, among equidistant candidates.
-
-    Minimises sum w (u - x)(x - l) over levels on a grid of `steps` steps from min(x) to max(x) (ZipML, section 3.2, the
-    discretised problem; theorem 2 bounds the excess over the exact optimum by O(1 / (steps * intervals))).
+    """Levels that minimise the variance of stochastic rounding: sum w (u - x)(x - l) (ZipML, section 3).
 
     Parameters
     ----------
     x : array_like
-        Finite real numbers, any shape.
+        Finite real numbers, any shape; taken as float64.
     intervals : int
         1..255; one less than the number of levels.
     weights : array_like, optional
         Positive, of x's size.
-    steps : int, optional
-        Steps of the grid, default 16 * intervals and at least 1,020, made a multiple of `intervals`.
+    method : {"auto", "exact", "histogram", "merging", "uniform"}
+        exact: the optimum, with a proof, at the cost of one or two sorts for few levels. histogram: one scan into cells, no
+        sort; a dynamic programme over them and coordinate sweeps. merging: the paper's almost-linear merging, its
+        endpoints as candidates of the dynamic programme. uniform: equidistant. auto: exact up to 2**24 values, then histogram.
+    cells : int
+        Of the histogram.
+    gamma : float
+        Of the merging: (1 + gamma) * intervals pairs are kept a round.
     threads : int, optional
 
     Returns
@@ -86,76 +98,192 @@ def optimal_levels(
     DataError
         x is empty, or a value or weight is NaN, infinite, or a weight not positive: the message says where.
     OptionError
-        `intervals` or `steps` out of range.
+        An option out of range.
 
     Notes
     -----
-    O(N + s M log M) for N values, s intervals and M steps, 8 bytes a candidate.
+    Beyond the values themselves, exact takes at most 24 bytes a value, histogram some hundred kilobytes in all.
     """
     intervals = check_integer("intervals", intervals, 1, MAX_INTERVALS)
-    steps = check_integer("steps", max(1020, 16 * intervals) if steps is None else steps, intervals, 65535)
-    steps -= steps % intervals
-    values = np.asarray(x, np.float64).ravel()
-    if values.size == 0:
-        raise DataError("x is empty: levels need at least one value")
-    mass = np.ones_like(values) if weights is None else np.asarray(weights, np.float64).ravel()
-    if mass.shape != values.shape:
-        raise DataError(f"weights must be as many as values: {mass.size} for {values.size}")
-    for name, array, good in (("x", values, np.isfinite(values)), ("weights", mass, np.isfinite(mass) & (mass > 0))):
-        if not good.all():
-            where = int(np.argmin(good))
-            raise DataError(f"{name}[{where}] is {array[where]}: it must be {'finite' if name == 'x' else 'positive'}")
-    low, high = values.min(), values.max()
-    step = (high - low) / steps
-    if not step > 0:
-        return OptimalLevels(np.unique([low, high]), rounding_cost(values, np.unique([low, high]), mass), "grid")
-    cells = 4 * steps
-    cell = np.minimum(((values - low) / (high - low) * cells).astype(np.int64), cells - 1)
-    counts: NDArray[np.float64] = np.bincount(cell, weights=mass, minlength=cells).astype(np.float64)
-    marks = optimal_marks(counts[None], np.zeros(1), np.full(1, steps / cells), steps, intervals, threads=threads)[0]
-    levels = low + marks / steps * (high - low)
-    levels[-1] = high
-    levels = np.unique(levels)
-    return OptimalLevels(levels, rounding_cost(values, levels, mass), "grid")
+    check_choice("method", method, METHODS)
+    cells = check_integer("cells", cells, 64, 1 << 15)
+    gamma = check_number("gamma", gamma, 0, open_low=True)
+    values, mass = _checked(x, weights)
+    if method == "auto":
+        method = "exact" if values.size <= EXACT_VALUES else "histogram"
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        return OptimalLevels(np.array([low]), 0.0, 0.0, method)
+    if method == "exact":
+        found, cost, bound, _ = exact_levels(values, mass, intervals)
+        return OptimalLevels(found, cost, bound, method)
+    if method == "uniform":
+        levels = np.unique(np.append(low + np.arange(intervals) * ((high - low) / intervals), high))
+        return OptimalLevels(levels, rounding_cost(values, levels, mass), 0.0, method)
+    if method == "merging":
+        levels, cost = levels_among_merged(values, mass, intervals, gamma)
+        return OptimalLevels(levels, cost, 0.0, method)
+    return _from_segments(sketched(values, mass, cells, thread_count(threads)), intervals, low, high)
 
 
-def optimal_marks(
-    counts: NDArray[np.float64],
-    origin: NDArray[np.float64],
-    extent: NDArray[np.float64],
-    steps: int,
-    intervals: int,
-    threads: int | None = None,
-) -> NDArray[np.uint16]:
-    """Optimal levels as grid positions 0..steps, from cell counts.
+def rate_distortion(x: ArrayLike, weights: ArrayLike | None = None, most: int = MAX_INTERVALS) -> NDArray[np.float64]:
+    """The least cost with 1, 2, ..., `most` intervals: float64 (most,), not increasing.
+
+    One dynamic programme gives them all: layer s of it ends in the cost of s intervals. Exact where x has at most 4,096
+    distinct values; beyond, from a sketch of 4,096 cells, whose every second value may be a level.
+
+    Raises
+    ------
+    DataError, OptionError
+        As `optimal_levels`.
+    """
+    most = check_integer("most", most, 1, MAX_INTERVALS)
+    values, mass = _checked(x, weights)
+    segments = _points(values, mass) if values.size <= CELLS else sketched(values, mass, CELLS, thread_count(None))
+    limit = min(segments.weight.shape[1], 2048 if values.size > CELLS else CELLS)
+    cost = best(segments, most, 1, most=max(limit, 1), sweeps=0)[2][0]
+    return np.asarray(np.minimum.accumulate(cost) * segments.unit[0] ** 2)
+
+
+def best(
+    segments: Segments, intervals: int, threads: int, *, steps: int = 0, most: int | None = None, sweeps: int | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.uint16], NDArray[np.float64]]:
+    """The best levels of each column's segments (kernels/levels.c).
 
     Parameters
     ----------
-    counts : ndarray of shape (features, cells), float64
-        Weight of the values in each cell.
-    origin, extent : ndarray of shape (features,), float64
-        Where cell 0 starts and how wide a cell is, in grid steps from the minimum. extent 0: a constant column.
-    steps, intervals : int
+    segments : Segments
+    intervals, threads : int
+    steps : int
+        Of the grid that the levels are to be on; 0: anywhere.
+    most, sweeps : int, optional
+        Candidates of the dynamic programme, and rounds of coordinate descent after it, where levels may be anywhere.
 
     Returns
     -------
-    ndarray of shape (features, intervals + 1), uint16
+    levels : ndarray of shape (features, intervals + 1), float64
+        In the segments' units.
+    marks : ndarray, same shape, uint16
+        Their places on the grid.
+    cost : ndarray of shape (features, intervals), float64
+        In squares of the segments' units: the least of 1, 2, ... intervals among the candidates; the last is of `levels`.
     """
-    return kernel.optimal_marks(
-        np.ascontiguousarray(counts),
-        np.ascontiguousarray(origin),
-        np.ascontiguousarray(extent),
-        steps,
+    return kernel.best_levels_of(
+        *arguments(segments),
         intervals,
-        thread_count(threads),
-    )[0]
+        steps,
+        max(CANDIDATES, 4 * intervals) if most is None else most,
+        4 * intervals + 20 if sweeps is None else sweeps,
+        threads,
+    )
 
 
-def levels_from_marks(
-    marks: NDArray[np.uint16], steps: int, low: NDArray[np.float32], high: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Float32 levels (features, intervals + 1) at grid positions; the ends are exactly low and high."""
-    start, span = low.astype(np.float64)[:, None], (high.astype(np.float64) - low)[:, None]
-    levels = (start + marks / steps * span).astype(np.float32)
-    levels[:, 0], levels[:, -1] = low, high
-    return levels
+def arguments(segments: Segments) -> tuple[Matrix, Matrix, Matrix, NDArray[np.float64], NDArray[np.float64]]:
+    """Segments as the kernels take them."""
+    weight, left, right, low, high = (
+        np.ascontiguousarray(part)
+        for part in (segments.weight, segments.left, segments.right, segments.low, segments.high)
+    )
+    return weight, left, right, low, high
+
+
+def _checked(x: ArrayLike, weights: ArrayLike | None) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Flat float64 values and weights, checked."""
+    values = np.asarray(x, np.float64).ravel()
+    if values.size == 0:
+        raise DataError("x is empty: levels need at least one value")
+    mass = None if weights is None else np.asarray(weights, np.float64).ravel()
+    if mass is not None and mass.shape != values.shape:
+        raise DataError(f"weights must be as many as values: {mass.size} for {values.size}")
+    if not np.isfinite(values.min()) or not np.isfinite(values.max()):
+        where = int(np.argmin(np.isfinite(values)))
+        raise DataError(f"x[{where}] is {values[where]}: it must be finite")
+    if mass is not None and not (np.isfinite(mass) & (mass > 0)).all():
+        where = int(np.argmin(np.isfinite(mass) & (mass > 0)))
+        raise DataError(f"weights[{where}] is {mass[where]}: it must be positive")
+    return values, mass
+
+
+def _points(values: NDArray[np.float64], mass: NDArray[np.float64] | None) -> Segments:
+    """Few values as segments of no width."""
+    points, inverse = np.unique(values, return_inverse=True)
+    weight = np.bincount(inverse.ravel(), mass).astype(np.float64)[None]
+    pivot = points[len(points) // 2]
+    unit = 2.0 ** np.frexp(max(points[-1] - points[0], np.finfo(float).tiny))[1]
+    at = ((points - pivot) / unit)[None]
+    return Segments(weight, at, at, 0 * at, at[:, 0], at[:, -1], np.array([pivot]), np.array([unit]))
+
+
+def sketched(values: NDArray[np.float64], mass: NDArray[np.float64] | None, cells: int, threads: int) -> Segments:
+    """One set of values as a sketch's segments (zipml_codec/sketch.py), from one scan."""
+    ranked = np.sort(values[:: max(1, values.size // 1024)])
+    pivot, spread = ranked[len(ranked) // 2], 2 * (ranked[3 * len(ranked) // 4] - ranked[len(ranked) // 4])
+    low, high = values.min(), values.max()
+    exponent = int(np.frexp(spread if spread > 0 else high - low if high > low else 1.0)[1])
+    scale = 2.0**-exponent
+    one, zero = np.ones(64, np.float32), np.zeros(64, np.float32)
+
+    def relative(part: Any) -> NDArray[np.float32]:
+        with np.errstate(over="ignore"):
+            return np.asarray((part - pivot) * scale, np.float32)
+
+    ends = relative(np.array([low, high]))
+    keys = kernel.keys(ends, zero[:2], one[:2]).astype(np.int64)
+    shift = 0
+    while (keys[1] >> shift) - (keys[0] >> shift) >= cells:
+        shift += 1
+    first = int(keys[0] >> shift)
+    grid = zero, one, np.full(64, first, np.int32), np.full(64, shift, np.int32), cells
+    room = np.zeros((threads, 1, cells), kernel.CELL if mass is None else WEIGHTED)
+    for start in range(0, values.size, CHUNK):
+        part = relative(values[start : start + CHUNK])
+        if mass is not None:
+            _weigh(room[0, 0], part, mass[start : start + CHUNK], shift, first)
+            continue
+        whole = len(part) // 64 * 64
+        kernel.sketch(part[:whole].reshape(-1, 64), *grid, room, threads)
+        if whole < len(part):
+            kernel.sketch(np.ascontiguousarray(part[whole:][None]), *grid, room[:1], 1)
+    for part in room[1:]:
+        add_cells(room[0], part)
+    pivots, exponents = np.zeros(1, np.float32), np.zeros(1, np.int64)
+    found = make_segments(room[0], grid[3][:1], grid[2][:1], pivots, exponents, ends[:1], ends[1:], mass is None)
+    return replace(found, pivot=np.array([pivot]), unit=np.array([2.0**exponent]))
+
+
+def _weigh(
+    cells: NDArray[np.void], part: NDArray[np.float32], mass: NDArray[np.float64], shift: int, first: int
+) -> None:
+    """What kernel.sketch does, with a weight for each value."""
+    keys = kernel.keys(part, np.zeros(len(part), np.float32), np.ones(len(part), np.float32)).astype(np.int64)
+    cell, place = (keys >> shift) - first, (keys & ((1 << shift) - 1)).astype(np.uint32)
+    cells["count"] += np.bincount(cell, mass, len(cells))
+    cells["offsets"] += np.bincount(cell, mass * place, len(cells))
+    np.maximum.at(cells["top"], cell, place)
+    np.maximum.at(cells["bottom"], cell, ~place)
+
+
+def _from_segments(segments: Segments, intervals: int, low: float, high: float) -> OptimalLevels:
+    """Levels from a sketch, and a bound: each cell's weight moved to its mean costs less, but for the cells' own variance."""
+    levels, _, costs = best(segments, intervals, 1)
+    bound = float(lower_bounds(segments, intervals, 1)[0])
+    unit, values = segments.unit[0], segments.pivot[0] + levels[0] * segments.unit[0]
+    values[[0, -1]] = low, high
+    cost = float(costs[0, -1] * unit**2)
+    return OptimalLevels(np.unique(np.clip(values, low, high)), cost, min(bound, cost), "histogram")
+
+
+def lower_bounds(segments: Segments, intervals: int, threads: int) -> NDArray[np.float64]:
+    """What no levels of each column undercut, float64 (features,).
+
+    For any levels the cost is sum w (L(a) - a^2), L the chords of the parabola between them: convex, so that a cell's values
+    moved to their mean cost no more. Those points' exact optimum, less the cells' own variance, is the bound.
+    """
+    shape = (len(segments.weight), -1, 3)  # three segments a cell
+    weight, middle = segments.weight.reshape(shape), ((segments.left + segments.right) / 2).reshape(shape)
+    total = weight.sum(axis=2)
+    mean = (weight * middle).sum(axis=2) / np.where(total > 0, total, 1)
+    within = np.sum(weight * ((middle - mean[..., None]) ** 2 + segments.variance.reshape(shape)), axis=(1, 2))
+    points = replace(segments, weight=total, left=mean, right=mean)
+    cost = best(points, intervals, threads, most=total.shape[1], sweeps=0)[2][:, -1]
+    return np.asarray(np.maximum(cost * (1 - 1e-9) - within, 0) * segments.unit**2)

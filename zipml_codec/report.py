@@ -117,6 +117,74 @@ def levels_over_histogram(
     axis.set_ylabel("rows", fontsize=10)
 
 
+def density_with_levels(
+    axis: Any, where: ArrayLike, weight: ArrayLike, levels: Mapping[str, ArrayLike], *, title: str, xlabel: str, bins: int = 120
+) -> None:
+    """Draw the density of weighted points over the middle 99.8 % of their weight, with sets of levels (the paper's figure 3).
+
+    Parameters
+    ----------
+    axis : matplotlib Axes
+    where, weight : array_like of shape (m,)
+        Ascending positions and their weights.
+    levels : mapping of str to array_like
+    title, xlabel : str
+    bins : int
+    """
+    x, w = np.asarray(where, np.float64), np.asarray(weight, np.float64)
+    share = np.cumsum(w) / w.sum()
+    first, last = x[np.minimum(np.searchsorted(share, [0.001, 0.999]), len(x) - 1)]
+    if not last > first:
+        first, last = first - 0.5, last + 0.5
+    counts, edges = np.histogram(x, bins=bins, range=(first, last), weights=w)
+    axis.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BARS)
+    top = float(counts.max(initial=1))
+    for number, (name, places) in enumerate(levels.items()):
+        colour, row = COLOURS[(4, 1, 2, 3)[number % 4]], 1.02 + 0.09 * number
+        ends = np.asarray(places, np.float64)
+        inside = ends[(ends >= first) & (ends <= last)]
+        if name == "optimal":
+            axis.vlines(inside, 0, top, color=colour, linewidth=0.9, alpha=0.6)
+        axis.vlines(inside, row * top, (row + 0.06) * top, color=colour, linewidth=2)
+        note = name if len(inside) == len(ends) else f"{name}: {len(inside)} of {len(ends)} shown"
+        axis.annotate(
+            note, (1.0, (row + 0.03) * top), xycoords=("axes fraction", "data"), xytext=(-2, 0), textcoords="offset points",
+            color=colour, fontsize=9, va="center", ha="right", annotation_clip=False,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+        )  # fmt: skip
+    axis.set_xlim(first, last)
+    axis.set_ylim(0, (1.04 + 0.09 * len(levels)) * top)
+    axis.set_yticks([])
+    axis.set_title(title, fontsize=11, loc="left")
+    axis.set_xlabel(xlabel, fontsize=10)
+    axis.set_ylabel("density", fontsize=10)
+
+
+def rate_curves(
+    axis: Any,
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    points: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+) -> None:
+    """Draw errors over bits on a logarithmic scale: lines for `curves`, marked ones for `points`; zeros are left out."""
+    for number, (name, (bits, errors)) in enumerate([*curves.items(), *points.items()]):
+        x, y = np.asarray(bits, np.float64), np.asarray(errors, np.float64)
+        good = y > 0
+        marked = number >= len(curves)
+        style: dict[str, Any] = {"marker": MARKERS[number % len(MARKERS)], "markersize": 5} if marked else {}
+        axis.plot(x[good], y[good], color=COLOURS[number % len(COLOURS)], linewidth=1.6, label=name, **style)
+    axis.set_yscale("log")
+    axis.grid(axis="y", color="#E6E6E6", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.set_title(title, fontsize=11, loc="left")
+    axis.set_xlabel(xlabel, fontsize=10)
+    axis.set_ylabel(ylabel, fontsize=10)
+    axis.legend(fontsize=9, frameon=False)
+
+
 def save(figure: Any, path: str | PathLike[str]) -> None:
     """Write a figure as a PNG."""
     figure.savefig(path, dpi=130)

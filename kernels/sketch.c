@@ -1,0 +1,53 @@
+/* One scan of columns into cells that suit bulk and tails alike: what levels are chosen from (levels.md, histogram).
+ * d = (a - pivot) * scale, key = bits(1 + |d|) - bits(1), ones' complement where d < 0: an integer that is linear in a
+ * near the pivot, |d| < 1, and logarithmic beyond, with as many keys in each octave of 1 + |d|: no outlier coarsens the bulk.
+ * A cell is 2^shift keys, aligned; as the range grows cells merge in pairs, exactly. A cell never straddles an octave
+ * while shift <= 23, so that its keys' mean is its values' mean. By hand only in the loops' order: gcc vectorises the keys. */
+#include "sketch.h"
+#include "bits.h"
+#include "threads.h"
+
+#include <math.h>
+
+#define ONE 0x3f800000
+
+ALWAYS_INLINE int32_t key_of(float a, float pivot, float scale)
+{
+    const float d = (a - pivot) * scale, y = fabsf(d) + 1.0f;
+    int32_t sign, bits;
+    memcpy(&sign, &d, sizeof sign);
+    memcpy(&bits, &y, sizeof bits);
+    return (bits - ONE) ^ (sign >> 31);
+}
+
+#define BODY "sketch_body.h"
+#include "each_level.h"
+
+typedef void (*strip_fn)(const float *, size_t, size_t, size_t, const sketch_grid *, sketch_cell *);
+static const strip_fn STRIP[LEVEL_COUNT] = FOR_LEVEL(sketch_strip);
+
+void sketch_rows(const scan_job *job, const sketch_grid *grid, sketch_cell *cells, int copies)
+{
+    const size_t n = job->features, blocks = (n + BLOCK - 1) / BLOCK, parts = (size_t)copies;
+    const int threads = threads_for(job->threads, job->rows * n, blocks * parts);
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
+    for (size_t part = 0; part < parts; part++)
+        for (size_t b = 0; b < blocks; b++) {
+            const size_t first = b * BLOCK, width = n - first < BLOCK ? n - first : BLOCK, from = job->rows * part / parts;
+            float pivot[BLOCK] = {0}, scale[BLOCK] = {0};
+            int32_t start[BLOCK] = {0}, shift[BLOCK] = {0};
+            memcpy(pivot, grid->pivot + first, width * sizeof *pivot);
+            memcpy(scale, grid->scale + first, width * sizeof *scale);
+            memcpy(start, grid->first + first, width * sizeof *start);
+            memcpy(shift, grid->shift + first, width * sizeof *shift);
+            const sketch_grid own = {pivot, scale, start, shift, grid->cells, grid->room, grid->copy};
+            STRIP[job->level](job->x + from * job->pitch + first, job->pitch, job->rows * (part + 1) / parts - from, width, &own,
+                              cells + part * grid->copy + first * grid->room);
+        }
+}
+
+void sketch_keys(const float *values, const float *pivot, const float *scale, size_t n, int32_t *keys)
+{
+    for (size_t f = 0; f < n; f++)
+        keys[f] = key_of(values[f], pivot[f], scale[f]);
+}

@@ -1,0 +1,167 @@
+"""A pass over a source: float32 blocks of a fixed number of rows, whatever blocks the source has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+from .formats.sources import Source
+from .kernels.codes import GROUP
+from .progress import Progress
+
+BLOCK_BYTES = 8 << 20
+MOST_ROWS = 65536
+ADVICE = "leave such rows out with nonfinite='drop' (--nonfinite drop), or fill them first"
+
+
+@dataclass
+class Chunk:
+    """Rows in the form that the kernels take: float32 values, labels or None, and each row's number in the source."""
+
+    values: NDArray[np.float32]
+    labels: NDArray[np.float32] | None
+    first_row: int
+
+
+def block_rows(features: int) -> int:
+    """Rows of a block: about BLOCK_BYTES of float32, a multiple of the rows whose noise is summed together."""
+    rows = BLOCK_BYTES // (4 * features)
+    return int(min(MOST_ROWS, max(GROUP, rows // GROUP * GROUP)))
+
+
+class Rows:
+    """A pass over a source: float32 blocks of a fixed number of rows, non-finite rows found or left out."""
+
+    def __init__(
+        self,
+        source: Source,
+        nonfinite: str,
+        name: str,
+        progress: Callable[..., Progress],
+        clip: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    ) -> None:
+        self.source, self.nonfinite, self.clip = source, nonfinite, clip
+        self.clipped: NDArray[np.int64] | None = None  # values of each column that `clip` moved
+        self.dropped = self.bytes = 0
+        self.wide = False  # whether the source's numbers have a greater range than float32
+        self._moved: NDArray[np.float64] | None = None  # least and most that float32 moved values of each column by
+        self._labels_moved: NDArray[np.float64] | None = None  # the same of labels, and their own least and most
+        self._name, self._progress = name, progress
+
+    def __iter__(self) -> Iterator[Chunk]:
+        buffer: NDArray[np.float32] | None = None
+        labels: NDArray[np.float32] | None = None
+        filled = row = 0
+        size = MOST_ROWS if self.source.features is None else block_rows(self.source.features)
+        with self._progress(self._name, self.source.rows, self.source.nbytes) as bar:
+            for block in self.source.blocks(size):
+                values, y = block.values, block.labels
+                if buffer is None:
+                    size = block_rows(values.shape[1])
+                    buffer = np.empty((size, values.shape[1]), np.float32)
+                    labels = None if y is None else np.empty(size, np.float32)
+                self._measure(values)
+                if y is not None:
+                    self._measure_labels(y)
+                direct = values.dtype == np.float32 and values.flags.c_contiguous and values.flags.aligned
+                if filled == 0 and len(values) == size and direct and self.nonfinite == "raise":
+                    chunk = Chunk(values, None if y is None else self._labels(y, row), row)  # no copy
+                    yield self._clip(chunk) if self.clip else chunk
+                else:
+                    done = 0
+                    while done < len(values):
+                        count = min(size - filled, len(values) - done)
+                        part, part_y = values[done : done + count], None if y is None else y[done : done + count]
+                        filled += self._fill(buffer, labels, filled, part, part_y, row + done)
+                        done += count
+                        if filled == size:
+                            yield self._clip(Chunk(buffer, labels, row + done - size))
+                            filled = 0
+                row += len(values)
+                bar.advance(len(values), self.source.bytes_read())
+        if buffer is not None and filled:
+            yield self._clip(Chunk(buffer[:filled], None if labels is None else labels[:filled], row - filled))
+
+    def _clip(self, chunk: Chunk) -> Chunk:
+        """Values moved to the nearest bound, and counted; NaN and infinity stay, to be found as such."""
+        if self.clip is None:
+            return chunk
+        low, high = self.clip
+        x = chunk.values
+        moved = np.where(np.isfinite(x), np.clip(x, low, high), x)
+        count = np.count_nonzero(moved != x, axis=0) - np.count_nonzero(np.isnan(x), axis=0)
+        self.clipped = count if self.clipped is None else self.clipped + count
+        return Chunk(moved, chunk.labels, chunk.first_row)
+
+    def _measure(self, values: NDArray[Any]) -> None:
+        """Where float32 cannot hold what the source has, learn how far it moves values."""
+        self.bytes += values.nbytes
+        self.wide |= values.dtype == np.float64
+        if values.dtype == np.float64 or (values.dtype.kind in "iu" and values.dtype.itemsize > 2):
+            with np.errstate(over="ignore", invalid="ignore"):
+                moved = np.nan_to_num(values.astype(np.float32) - values.astype(np.float64), nan=0, posinf=0, neginf=0)
+            bounds = np.stack([moved.min(axis=0), moved.max(axis=0)]) if len(moved) else np.zeros((2, values.shape[1]))
+            if self._moved is None:
+                self._moved = bounds
+            self._moved = np.stack([np.minimum(self._moved[0], bounds[0]), np.maximum(self._moved[1], bounds[1])])
+
+    def _measure_labels(self, y: NDArray[Any]) -> None:
+        if y.dtype != np.float64 and not (y.dtype.kind in "iu" and y.dtype.itemsize > 2):
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = y.astype(np.float32) - y.astype(np.float64)
+        exact, moved = y[np.isfinite(moved)], moved[np.isfinite(moved)]
+        if len(moved):
+            bounds = np.array([[moved.min(), exact.min()], [moved.max(), exact.max()]], np.float64)
+            before = bounds if self._labels_moved is None else self._labels_moved
+            self._labels_moved = np.stack([np.minimum(before[0], bounds[0]), np.maximum(before[1], bounds[1])])
+
+    @property
+    def labels_rounded(self) -> tuple[float, float]:
+        """How far float32 moves labels apart, and how far apart they are."""
+        if self._labels_moved is None:
+            return 0.0, 0.0
+        moved, spread = self._labels_moved[1] - self._labels_moved[0]
+        return float(moved), float(spread)
+
+    @property
+    def rounded(self) -> NDArray[np.float64] | None:
+        """How far float32 moves values of each column apart; 0 where it moves all alike."""
+        return None if self._moved is None else self._moved[1] - self._moved[0]
+
+    def _labels(self, y: NDArray[Any], row: int) -> NDArray[np.float32]:
+        with np.errstate(over="ignore"):
+            out = np.ascontiguousarray(y, dtype=np.float32)
+        if not np.isfinite(out).all():
+            at = int(np.argmin(np.isfinite(out)))
+            raise DataError(f"{self.source.place(row + at, None)}: the label is {y[at]}: {ADVICE}")
+        return out
+
+    def _fill(
+        self,
+        buffer: NDArray[np.float32],
+        labels: NDArray[np.float32] | None,
+        filled: int,
+        values: NDArray[Any],
+        y: NDArray[Any] | None,
+        row: int,
+    ) -> int:
+        """Rows into the buffer from `filled` on; how many stayed."""
+        if self.nonfinite == "drop":
+            with np.errstate(over="ignore"):
+                keep = np.asarray(np.isfinite(values.astype(np.float32, copy=False)).all(axis=1))
+                if y is not None:
+                    keep &= np.isfinite(np.asarray(y, np.float32))
+            self.dropped += int(len(keep) - keep.sum())
+            values, y = values[keep], None if y is None else y[keep]
+        target = buffer[filled : filled + len(values)]
+        with np.errstate(over="ignore"):
+            np.copyto(target, values, casting="unsafe")
+        if labels is not None and y is not None:
+            labels[filled : filled + len(values)] = self._labels(y, row)
+        return len(values)
