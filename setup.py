@@ -12,8 +12,8 @@ SOURCES = {
     "simd": [],
     "checksums": [],
     "philox": [],
-    "codes": ["encode.c", "decode.c", "threads.c"],
-    "columns": ["scan.c", "sketch.c", "levels.c", "threads.c"],
+    "codes": ["encode.c", "decode.c", "team.c", "threads.c"],
+    "columns": ["scan.c", "sketch.c", "levels.c", "team.c", "threads.c"],
     "exact": ["search.c", "spans.c", "cells.c", "sweep.c", "chords.c", "moments.c", "distinct.c"],
     "sgd": ["minibatch.c", "team.c", "threads.c"],
 }

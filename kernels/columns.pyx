@@ -47,7 +47,7 @@ threads_init()
 def scan(const float[:, ::1] x, const float[::1] shift, float[::1] low, float[::1] high, double[::1] sum, double[::1] square, int threads):
     """Adds rows to running minima, maxima and sums of (x - shift) and its square. True if a value is NaN or infinite."""
     cdef scan_job job = scan_job(NULL, x.shape[1], x.shape[1], x.shape[0], simd.index(), threads)
-    cdef double[::1] partial = np.empty((x.shape[0] + 63) // 64 * 2 * x.shape[1])
+    cdef double[::1] partial = np.empty((x.shape[0] + 63) // 64 * 3 * x.shape[1])
     cdef int bad
     if not job.rows:
         return False

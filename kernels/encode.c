@@ -6,7 +6,10 @@
  * Noise is summed per feature over 64 rows in row order, so the sums do not depend on threads or vector level. */
 #include "encode.h"
 #include "philox.h"
+#include "team.h"
 #include "threads.h"
+
+#include <stdatomic.h>
 
 #define STRIP 8 /* rows of a block before the next block */
 #define SPAN 16 /* blocks of a task */
@@ -62,6 +65,21 @@ static int encode_group(encode_task task, const encode_job *job, size_t group, s
     return outside;
 }
 
+typedef struct {
+    const encode_task *task;
+    const encode_job *job;
+    size_t blocks, spans;
+    atomic_int outside;
+} encode_all;
+
+static void encode_part(void *all, size_t part)
+{
+    encode_all *own = all;
+    const size_t first = part % own->spans * SPAN, last = first + SPAN < own->blocks ? first + SPAN : own->blocks;
+    if (encode_group(*own->task, own->job, part / own->spans, first, last))
+        atomic_store(&own->outside, 1);
+}
+
 int encode_rows(const code_shape *shape, const code_levels *levels, const encode_job *job)
 {
     const size_t blocks = code_blocks(shape->features), spans = (blocks + SPAN - 1) / SPAN;
@@ -70,12 +88,7 @@ int encode_rows(const code_shape *shape, const code_levels *levels, const encode
         .shape = shape, .levels = levels, .pitch = job->pitch, .nearest = job->nearest,
         .random_bits = shape->bits <= 4 && shape->samples >= 2 ? 16 : 24, .keys = philox_schedule(job->seed),
     };
-    const int threads = threads_for(job->threads, job->rows * shape->features, tasks);
-    int outside = 0;
-#pragma omp parallel for schedule(static) num_threads(threads) reduction(| : outside) if (threads > 1)
-    for (size_t t = 0; t < tasks; t++) {
-        const size_t first = t % spans * SPAN, last = first + SPAN < blocks ? first + SPAN : blocks;
-        outside |= encode_group(task, job, t / spans, first, last);
-    }
-    return outside;
+    encode_all all = {.task = &task, .job = job, .blocks = blocks, .spans = spans};
+    team_each(threads_for(job->threads, job->rows * shape->features, tasks), encode_part, &all, tasks);
+    return atomic_load(&all.outside);
 }

@@ -4,9 +4,11 @@
  * Then, where levels may lie anywhere, sweeps: between fixed neighbours a < c the best level x has
  * W(x) = (c W(c) - a W(a) - (S(c) - S(a))) / (c - a), which each segment's straight line of W inverts. */
 #include "levels.h"
+#include "team.h"
 #include "threads.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -289,30 +291,45 @@ static void feature_levels(const levels_job *job, size_t f, workspace *own, doub
         levels[j] = own->level[j].x, marks[j] = own->marks[j];
 }
 
+#define TOGETHER 4 /* features for which room is made once */
+
+typedef struct {
+    const levels_job *job;
+    double *levels, *cost;
+    uint16_t *marks;
+    atomic_int failed;
+} levels_all;
+
+static void levels_part(void *all, size_t part)
+{
+    levels_all *own = all;
+    const levels_job *job = own->job;
+    const size_t s = job->intervals, first = part * TOGETHER, last = first + TOGETHER < job->features ? first + TOGETHER : job->features;
+    workspace room;
+    if (prepare(job, s + 1, &room)) {
+        atomic_store(&own->failed, 1);
+        return;
+    }
+    for (size_t f = first; f < last; f++) {
+        double *levels = own->levels + f * (s + 1), *cost = own->cost + f * s;
+        uint16_t *marks = own->marks + f * (s + 1);
+        if (job->high[f] > job->low[f]) {
+            feature_levels(job, f, &room, levels, marks, cost);
+            continue;
+        }
+        for (size_t j = 0; j <= s; j++)
+            levels[j] = job->low[f], marks[j] = 0;
+        memset(cost, 0, s * sizeof *cost);
+    }
+    free(room.room);
+}
+
 int best_levels(const levels_job *job, double *levels, uint16_t *marks, double *cost)
 {
-    const size_t s = job->intervals;
-    const int threads = threads_for(job->threads, job->features * job->segments * s, job->features);
-    int failed = 0;
-#pragma omp parallel num_threads(threads) reduction(| : failed) if (threads > 1)
-    {
-        workspace own;
-        failed = prepare(job, s + 1, &own) != 0;
-#pragma omp for schedule(dynamic, 4)
-        for (size_t f = 0; f < job->features; f++) {
-            if (failed)
-                continue;
-            if (job->high[f] > job->low[f]) {
-                feature_levels(job, f, &own, levels + f * (s + 1), marks + f * (s + 1), cost + f * s);
-                continue;
-            }
-            for (size_t j = 0; j <= s; j++)
-                levels[f * (s + 1) + j] = job->low[f], marks[f * (s + 1) + j] = 0;
-            memset(cost + f * s, 0, s * sizeof *cost);
-        }
-        free(own.room);
-    }
-    return failed ? -1 : 0;
+    levels_all all = {.job = job, .levels = levels, .cost = cost, .marks = marks};
+    const size_t parts = (job->features + TOGETHER - 1) / TOGETHER;
+    team_each(threads_for(job->threads, job->features * job->segments * job->intervals, parts), levels_part, &all, parts);
+    return atomic_load(&all.failed) ? -1 : 0;
 }
 
 int levels_cost(const levels_job *job, const double *levels, size_t count, double *cost)

@@ -165,11 +165,21 @@ void sgd_predict(const sgd_rows *rows, const float *weights, float bias, const s
     team_stop(helpers);
 }
 
+typedef struct {
+    const sgd_rows *rows;
+    float *out;
+    size_t padded;
+    int level;
+} values_all;
+
+static void values_row(void *all, size_t r)
+{
+    const values_all *own = all;
+    ROW[own->level](own->rows, r, own->out + r * own->padded);
+}
+
 void sgd_values(const sgd_rows *rows, size_t count, float *out, int level, int threads)
 {
-    const size_t padded = code_blocks(rows->shape.features) * BLOCK;
-    threads = threads_for(threads, count * padded, count);
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-    for (size_t r = 0; r < count; r++)
-        ROW[level](rows, r, out + r * padded);
+    values_all all = {rows, out, code_blocks(rows->shape.features) * BLOCK, level};
+    team_each(threads_for(threads, count * all.padded, count), values_row, &all, count);
 }

@@ -5,7 +5,10 @@
  * By hand only in the loops' order; the compiler vectorises them across 64 neighbouring features. */
 #include "scan.h"
 #include "bits.h"
+#include "team.h"
 #include "threads.h"
+
+#include <stdatomic.h>
 
 #define GROUP 64
 #define STRIP 8
@@ -41,34 +44,58 @@ static uint32_t scan_group(const scan_job *job, size_t group, size_t first, size
     return bad;
 }
 
+typedef struct {
+    const scan_job *job;
+    const float *shift;
+    float *low, *high, *bounds; /* bounds: [groups][2][features] */
+    double *sum, *square, *partial;
+    size_t groups;
+    atomic_int bad;
+} scan_all;
+
+static void scan_part(void *all, size_t g)
+{
+    scan_all *own = all;
+    const scan_job *job = own->job;
+    const size_t n = job->features;
+    uint32_t bad = 0;
+    for (size_t first = 0; first < n; first += BLOCK) {
+        const size_t width = minimum(BLOCK, n - first);
+        float *low = own->bounds + g * 2 * n + first, *high = low + n;
+        double *at = own->partial + g * 2 * n + first;
+        memcpy(low, job->x + g * GROUP * job->pitch + first, width * sizeof *low);
+        memcpy(high, low, width * sizeof *low);
+        bad |= scan_group(job, g, first, width, own->shift + first, low, high, at, at + n);
+    }
+    if (bad)
+        atomic_store(&own->bad, 1);
+}
+
+/* What the groups found of one block of columns, in their order. */
+static void scan_total(void *all, size_t block)
+{
+    const scan_all *own = all;
+    const size_t n = own->job->features, first = block * BLOCK, last = minimum(first + BLOCK, n);
+    for (size_t g = 0; g < own->groups; g++) {
+        const double *sum = own->partial + g * 2 * n, *square = sum + n;
+        const float *low = own->bounds + g * 2 * n, *high = low + n;
+        for (size_t f = first; f < last; f++) {
+            own->sum[f] += sum[f];
+            own->square[f] += square[f];
+            own->low[f] = low[f] < own->low[f] ? low[f] : own->low[f];
+            own->high[f] = high[f] > own->high[f] ? high[f] : own->high[f];
+        }
+    }
+}
+
 int scan_rows(const scan_job *job, const float *shift, float *low, float *high, double *sum, double *square, double *partial)
 {
-    const size_t n = job->features, groups = (job->rows + GROUP - 1) / GROUP, blocks = (n + BLOCK - 1) / BLOCK;
-    const int threads = threads_for(job->threads, job->rows * n, groups);
-    uint32_t bad = 0;
-#pragma omp parallel num_threads(threads) reduction(| : bad) if (threads > 1)
-    {
-#pragma omp for schedule(static)
-        for (size_t g = 0; g < groups; g++)
-            for (size_t b = 0; b < blocks; b++) {
-                const size_t first = b * BLOCK, width = minimum(BLOCK, n - first);
-                float bounds[2][BLOCK];
-                for (size_t f = 0; f < width; f++)
-                    bounds[0][f] = bounds[1][f] = job->x[g * GROUP * job->pitch + first + f];
-                double *at = partial + g * 2 * n + first;
-                bad |= scan_group(job, g, first, width, shift + first, bounds[0], bounds[1], at, at + n);
-#pragma omp critical
-                for (size_t f = 0; f < width; f++) {
-                    low[first + f] = bounds[0][f] < low[first + f] ? bounds[0][f] : low[first + f];
-                    high[first + f] = bounds[1][f] > high[first + f] ? bounds[1][f] : high[first + f];
-                }
-            }
-#pragma omp for schedule(static)
-        for (size_t f = 0; f < n; f++)
-            for (size_t g = 0; g < groups; g++) {
-                sum[f] += partial[g * 2 * n + f];
-                square[f] += partial[g * 2 * n + n + f];
-            }
-    }
-    return bad != 0;
+    const size_t n = job->features, groups = (job->rows + GROUP - 1) / GROUP;
+    scan_all all = {
+        .job = job, .shift = shift, .low = low, .high = high, .sum = sum, .square = square, .groups = groups,
+        .partial = partial, .bounds = (float *)(partial + groups * 2 * n),
+    };
+    team_each(threads_for(job->threads, job->rows * n, groups), scan_part, &all, groups);
+    team_each(threads_for(job->threads, groups * n, (n + BLOCK - 1) / BLOCK), scan_total, &all, (n + BLOCK - 1) / BLOCK);
+    return atomic_load(&all.bad);
 }

@@ -12,7 +12,7 @@ typedef struct {
 } scan_job;
 
 /* Running totals per feature: minimum, maximum, sum of (x - shift), sum of (x - shift)^2.
- * `partial`: room for ceil(rows / 64) * features * 2 doubles. Returns 1 if a value is NaN or infinite, else 0. */
+ * `partial`: room for ceil(rows / 64) * features * 3 doubles. Returns 1 if a value is NaN or infinite, else 0. */
 int scan_rows(const scan_job *job, const float *shift, float *low, float *high, double *sum, double *square, double *partial);
 
 #endif

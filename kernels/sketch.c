@@ -5,6 +5,7 @@
  * while shift <= 23, so that its keys' mean is its values' mean. By hand only in the loops' order: gcc vectorises the keys. */
 #include "sketch.h"
 #include "bits.h"
+#include "team.h"
 #include "threads.h"
 
 #include <math.h>
@@ -26,24 +27,36 @@ ALWAYS_INLINE int32_t key_of(float a, float pivot, float scale)
 typedef void (*strip_fn)(const float *, size_t, size_t, size_t, const sketch_grid *, sketch_cell *);
 static const strip_fn STRIP[LEVEL_COUNT] = FOR_LEVEL(sketch_strip);
 
+typedef struct {
+    const scan_job *job;
+    const sketch_grid *grid;
+    sketch_cell *cells;
+    size_t blocks, parts;
+} sketch_all;
+
+static void sketch_part(void *all, size_t task)
+{
+    const sketch_all *own = all;
+    const scan_job *job = own->job;
+    const sketch_grid *grid = own->grid;
+    const size_t part = task / own->blocks, first = task % own->blocks * BLOCK, n = job->features;
+    const size_t width = n - first < BLOCK ? n - first : BLOCK, from = job->rows * part / own->parts;
+    float pivot[BLOCK] = {0}, scale[BLOCK] = {0};
+    int32_t start[BLOCK] = {0}, shift[BLOCK] = {0};
+    memcpy(pivot, grid->pivot + first, width * sizeof *pivot);
+    memcpy(scale, grid->scale + first, width * sizeof *scale);
+    memcpy(start, grid->first + first, width * sizeof *start);
+    memcpy(shift, grid->shift + first, width * sizeof *shift);
+    const sketch_grid these = {pivot, scale, start, shift, grid->cells, grid->room, grid->copy};
+    STRIP[job->level](job->x + from * job->pitch + first, job->pitch, job->rows * (part + 1) / own->parts - from, width, &these,
+                      own->cells + part * grid->copy + first * grid->room);
+}
+
 void sketch_rows(const scan_job *job, const sketch_grid *grid, sketch_cell *cells, int copies)
 {
-    const size_t n = job->features, blocks = (n + BLOCK - 1) / BLOCK, parts = (size_t)copies;
-    const int threads = threads_for(job->threads, job->rows * n, blocks * parts);
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
-    for (size_t part = 0; part < parts; part++)
-        for (size_t b = 0; b < blocks; b++) {
-            const size_t first = b * BLOCK, width = n - first < BLOCK ? n - first : BLOCK, from = job->rows * part / parts;
-            float pivot[BLOCK] = {0}, scale[BLOCK] = {0};
-            int32_t start[BLOCK] = {0}, shift[BLOCK] = {0};
-            memcpy(pivot, grid->pivot + first, width * sizeof *pivot);
-            memcpy(scale, grid->scale + first, width * sizeof *scale);
-            memcpy(start, grid->first + first, width * sizeof *start);
-            memcpy(shift, grid->shift + first, width * sizeof *shift);
-            const sketch_grid own = {pivot, scale, start, shift, grid->cells, grid->room, grid->copy};
-            STRIP[job->level](job->x + from * job->pitch + first, job->pitch, job->rows * (part + 1) / parts - from, width, &own,
-                              cells + part * grid->copy + first * grid->room);
-        }
+    sketch_all all = {job, grid, cells, (job->features + BLOCK - 1) / BLOCK, (size_t)copies};
+    const size_t tasks = all.blocks * all.parts;
+    team_each(threads_for(job->threads, job->rows * job->features, tasks), sketch_part, &all, tasks);
 }
 
 void sketch_keys(const float *values, const float *pivot, const float *scale, size_t n, int32_t *keys)

@@ -148,3 +148,29 @@ void team_run(team *t, team_task task, void *job, size_t tasks)
 void team_stop(team *t) { (void)t; }
 
 #endif
+
+#define SLICES_A_THREAD 16 /* enough for who was interrupted to be overtaken, few enough to claim */
+
+typedef struct {
+    team_task task;
+    void *job;
+    size_t tasks, slices;
+} sliced;
+
+static void run_slice(void *all, size_t slice)
+{
+    const sliced *own = all;
+    const size_t each = own->tasks / own->slices, more = own->tasks % own->slices;
+    const size_t first = slice * each + (slice < more ? slice : more), last = first + each + (slice < more);
+    for (size_t i = first; i < last; i++)
+        own->task(own->job, i);
+}
+
+void team_each(int threads, team_task task, void *job, size_t tasks)
+{
+    const size_t most = (size_t)(threads < 1 ? 1 : threads) * SLICES_A_THREAD, limit = most > 65535 ? 65535 : most;
+    sliced all = {task, job, tasks, tasks < limit ? tasks : limit};
+    team *t = threads > 1 ? team_start(threads) : NULL;
+    team_run(t, run_slice, &all, all.slices);
+    team_stop(t);
+}

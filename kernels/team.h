@@ -15,4 +15,7 @@ void team_run(team *t, team_task task, void *job, size_t tasks);
 
 void team_stop(team *t);
 
+/* One job for a team of up to `threads`: task(job, 0), ..., task(job, tasks - 1), any number of them, neighbours together. */
+void team_each(int threads, team_task task, void *job, size_t tasks);
+
 #endif

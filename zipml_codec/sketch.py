@@ -121,21 +121,27 @@ class Sketch:
         first = keys[0] >> shift
         for feature in np.flatnonzero((shift != self.shift) | (first != self.first)):
             grid = self.shift[feature], self.first[feature], shift[feature], first[feature]
-            self.room[0, feature] = regroup(self.room[0, feature], *(int(number) for number in grid))
+            for copy in self.room:
+                copy[feature] = regroup(copy[feature], *(int(number) for number in grid))
         self.shift[:], self.first[:] = shift, first
 
     def _count(self, x: NDArray[np.float32], threads: int) -> None:
-        narrow = threads > 1 and x.shape[1] <= NARROW * threads and len(x) >= 4 * self.cells
-        room = np.zeros((threads, *self.room.shape[1:]), kernel.CELL) if narrow else self.room
-        kernel.sketch(x, self.pivot, self.scale, self.first, self.shift, self.cells, room, threads)
-        if narrow:
-            for part in room:
-                add_cells(self.room[0], part)
+        if threads > len(self.room) and x.shape[1] <= NARROW * threads and len(x) >= 4 * self.cells:
+            more = np.zeros((threads - len(self.room), *self.room.shape[1:]), kernel.CELL)  # each thread counts in its own
+            self.room = np.concatenate([self.room, more])
+        kernel.sketch(x, self.pivot, self.scale, self.first, self.shift, self.cells, self.room, threads)
+
+    def total(self) -> NDArray[np.void]:
+        """All cells, (features, cells + padding): what the threads have counted, added up."""
+        for part in self.room[1:]:
+            add_cells(self.room[0], part)
+        self.room = self.room[:1]
+        return self.room[0]
 
     def segments(self, low: NDArray[np.float32], high: NDArray[np.float32], features: slice | None = None) -> Segments:
         """Some features' cells as segments of evenly spread weight."""
         part = slice(None) if features is None else features
-        cells = self.room[0, part, : self.cells]
+        cells = self.total()[part, : self.cells]
         return make_segments(
             cells, self.shift[part], self.first[part], self.pivot[part], self.exponent[part], low[part], high[part]
         )
@@ -147,9 +153,9 @@ class Sketch:
         one = Sketch(1, self.cells)
         one._waiting, one.pivot, one.exponent = None, pivot.copy(), exponent.copy()
         one._cover(ends[:1], ends[1:])
-        for feature in range(self.features):
+        for feature, row in enumerate(self.total()):
             grid = self.shift[feature], self.first[feature], one.shift[0], one.first[0]
-            add_cells(one.room[0, 0], regroup(self.room[0, feature], *(int(number) for number in grid)))
+            add_cells(one.room[0, 0], regroup(row, *(int(number) for number in grid)))
         return one.segments(ends[:1], ends[1:])
 
 
