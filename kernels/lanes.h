@@ -5,6 +5,8 @@
 
 #include "bits.h"
 
+#include <math.h>
+
 #define LEVELED(name) CAT(name, LEVEL)
 #define LANE_FN ALWAYS_INLINE CAT(TARGET, LEVEL)  /* a helper of a body */
 #define KERNEL_FN static CAT(TARGET, LEVEL)       /* an entry of a body, called through FOR_LEVEL */
@@ -17,7 +19,10 @@
 #define f_add LEVELED(f_add)
 #define f_sub LEVELED(f_sub)
 #define f_mul LEVELED(f_mul)
+#define f_div LEVELED(f_div)
 #define f_min LEVELED(f_min)
+#define f_max LEVELED(f_max)
+#define f_abs LEVELED(f_abs)
 #define f_from_u LEVELED(f_from_u)
 #define f_gather LEVELED(f_gather)
 #define f_select_ge LEVELED(f_select_ge)

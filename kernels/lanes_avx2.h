@@ -12,7 +12,14 @@ LANE_FN f16 f_set(float x) { return (f16){_mm256_set1_ps(x), _mm256_set1_ps(x)};
 LANE_FN f16 f_add(f16 x, f16 y) { return BOTH(f16, _mm256_add_ps); }
 LANE_FN f16 f_sub(f16 x, f16 y) { return BOTH(f16, _mm256_sub_ps); }
 LANE_FN f16 f_mul(f16 x, f16 y) { return BOTH(f16, _mm256_mul_ps); }
+LANE_FN f16 f_div(f16 x, f16 y) { return BOTH(f16, _mm256_div_ps); }
 LANE_FN f16 f_min(f16 x, f16 y) { return BOTH(f16, _mm256_min_ps); }
+LANE_FN f16 f_max(f16 x, f16 y) { return BOTH(f16, _mm256_max_ps); }
+LANE_FN f16 f_abs(f16 x)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return (f16){_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
+}
 LANE_FN f16 f_from_u(u16 x) { return (f16){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 LANE_FN f16 f_gather(const float *p, u16 at) { return (f16){_mm256_i32gather_ps(p, at.a, 4), _mm256_i32gather_ps(p, at.b, 4)}; }
 LANE_FN f16 f_select_ge(f16 x, f16 y, f16 yes, f16 no)

@@ -10,7 +10,10 @@ LANE_FN f16 f_set(float x) { return _mm512_set1_ps(x); }
 LANE_FN f16 f_add(f16 x, f16 y) { return _mm512_add_ps(x, y); }
 LANE_FN f16 f_sub(f16 x, f16 y) { return _mm512_sub_ps(x, y); }
 LANE_FN f16 f_mul(f16 x, f16 y) { return _mm512_mul_ps(x, y); }
+LANE_FN f16 f_div(f16 x, f16 y) { return _mm512_div_ps(x, y); }
 LANE_FN f16 f_min(f16 x, f16 y) { return _mm512_min_ps(x, y); }
+LANE_FN f16 f_max(f16 x, f16 y) { return _mm512_max_ps(x, y); }
+LANE_FN f16 f_abs(f16 x) { return _mm512_abs_ps(x); }
 LANE_FN f16 f_from_u(u16 x) { return _mm512_cvtepi32_ps(x); }
 LANE_FN f16 f_gather(const float *p, u16 at) { return _mm512_i32gather_ps(at, p, 4); }
 LANE_FN f16 f_select_ge(f16 x, f16 y, f16 yes, f16 no) { return _mm512_mask_mov_ps(no, _mm512_cmp_ps_mask(x, y, _CMP_GE_OQ), yes); }

@@ -14,7 +14,15 @@
 #define PHILOX_W1 0xBB67AE85u
 #define PHILOX_ROUNDS 10
 
-enum purpose { PURPOSE_ENCODE = 0, PURPOSE_DRAW = 1, PURPOSE_ORDER = 2, PURPOSE_SPLIT = 3, PURPOSE_SAMPLE = 4, PURPOSE_MODEL = 5 };
+enum purpose {
+    PURPOSE_ENCODE = 0,
+    PURPOSE_DRAW = 1,
+    PURPOSE_ORDER = 2,
+    PURPOSE_SPLIT = 3,
+    PURPOSE_SAMPLE = 4,
+    PURPOSE_MODEL = 5,
+    PURPOSE_RESIDUAL = 6
+};
 
 /* The keys of all rounds, computed once a call. */
 typedef struct { uint32_t k0[PHILOX_ROUNDS], k1[PHILOX_ROUNDS]; } philox_keys;

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-ENCODE, DRAW, ORDER, SPLIT, SAMPLE, MODEL = range(6)  # purposes of random words, section 2
+ENCODE, DRAW, ORDER, SPLIT, SAMPLE, MODEL, RESIDUAL = range(7)  # purposes of random words, section 2
 
 
 # ---- Randomness: section 2 ----
@@ -326,3 +326,82 @@ def normal_equations(X, y, strength, correction=None):
     coef = np.zeros(len(mean))
     coef[varies] = np.linalg.solve(hessian, Z.T @ (y - y.mean()) / len(Z)) / scale[varies]
     return coef, y.mean() - mean @ coef
+
+
+# ---- Integer training: section 5 ----
+
+
+def rounded_integers(v, levels, seed, purpose, number):
+    """Integers of Q(v), -levels..levels, and M: v float32 (n,) (section 5, model rounding)."""
+    chance = (words(seed, [number], len(v), purpose, 1)[0, :, 0] >> 8).astype(np.float32) / np.float32(2**24)
+    largest = np.abs(v).max()
+    x = np.abs(v) / (largest if largest > 0 else np.float32(1)) * np.float32(levels)
+    i = np.floor(x)
+    return (np.where(v < 0, -1, 1) * (i + (chance < x - i))).astype(np.int64), largest
+
+
+def block_sum(p, start):
+    """Float64 start + float32 sums over blocks of 64, in the order of section 5."""
+    p = np.pad(p, (0, -len(p) % 64)).reshape(-1, 4, 16)
+    v = (p[:, 0] + p[:, 1]) + (p[:, 2] + p[:, 3])
+    for half in (8, 4, 2, 1):
+        v = v[:, :half] + v[:, half : 2 * half]
+    return sum(v[:, 0].astype(np.float64).tolist(), start)
+
+
+def slab_rows(features, bits, batch):
+    """Rows that share one scale of residuals (section 5)."""
+    rows = 128
+    while rows > 16 and (4 * rows > batch or rows * -(-features * bits // 8) > 262144):
+        rows //= 2
+    return rows
+
+
+def eight_sums(e):
+    """Float64 sum of a slab's residuals in the order of section 5."""
+    s = [0.0] * 8
+    for r, value in enumerate(e.astype(np.float64).tolist()):
+        s[r % 8] += value
+    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))
+
+
+def integer_sgd(
+    u, y, low, step, order, steps, batch, bits, curvature, model_bits, residual_bits, gradient_bits, seed, x, bias, first
+):
+    """Integer training (section 5): u (rows, n) integers, everything else float32; x, bias and step number to start from.
+
+    Returns weights, bias, the last rounded model and gradient, and the sum of e^2 / 2.
+    """
+    level_count = {4: 7, 8: 127, 16: 32639}
+    float32 = np.float32
+    u, x, bias = np.asarray(u, np.int64), x.astype(np.float32), float32(bias)
+    inverse = np.where(step != 0, 1 / np.where(step != 0, step, 1).astype(np.float64), 0).astype(np.float32)
+    loss, slab, number, model, g = 0.0, slab_rows(u.shape[1], bits, batch), first, x, x
+    for start in range(0, len(order), batch):
+        rows, eta = order[start : start + batch], float32(steps[start // batch])
+        B, b = level_count[model_bits], level_count[residual_bits]
+        q, M = rounded_integers(x * step, B, seed, MODEL, 2 * number)
+        scale = (M if M > 0 else float32(1)) / float32(B)
+        model = q.astype(np.float32) * scale * inverse
+        base = float32(block_sum(low * model, float(bias)))
+        e = base + scale * (u[rows] @ q).astype(np.float32) - y[rows]
+        G, R, slope = np.zeros(len(x), np.float32), float32(0), 0.0
+        for at in range(0, len(rows), slab):
+            part = e[at : at + slab]
+            position = np.zeros(at + len(part), np.float32)
+            position[at:] = part
+            k, E = rounded_integers(position, b, seed, RESIDUAL, number)
+            s = E / float32(b)
+            G = G + s * (k[at:] @ u[rows[at : at + slab]]).astype(np.float32)
+            R = R + s * float32(k[at:].sum())
+            slope += eight_sums(part)
+            loss += float(np.sum(part.astype(np.float64) ** 2)) / 2
+        g = (step * G + low * R) * (float32(1) / float32(len(rows))) + curvature * model
+        if gradient_bits < 32:
+            B = 2 ** (gradient_bits - 1) - 1
+            k, E = rounded_integers(g, B, seed, MODEL, 2 * number + 1)
+            g = k.astype(np.float32) * (E / float32(B))
+        x = x - eta * g
+        bias = bias - eta * float32(slope / len(rows))
+        number += 1
+    return x, bias, model, g, loss

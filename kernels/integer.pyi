@@ -1,0 +1,47 @@
+import numpy as np
+from numpy.typing import NDArray
+
+def slab_rows(features: int, bits: int, batch: int) -> int: ...
+
+class IntegerRows:
+    count: int
+    def __init__(
+        self,
+        features: int,
+        bits: int,
+        samples: int,
+        stride: int,
+        low: NDArray[np.float32],
+        step: NDArray[np.float32],
+        table: NDArray[np.uint8] | None = None,
+    ) -> None: ...
+    def hold(self, data: NDArray[np.uint8], labels: NDArray[np.float32]) -> None: ...
+
+class IntegerState:
+    weights: NDArray[np.float32]
+    curvature: NDArray[np.float32]
+    noise: NDArray[np.float32] | None
+    average: NDArray[np.float64]
+    bias: float
+    steps: int
+    def __init__(
+        self,
+        features: int,
+        batch: int,
+        curvature: NDArray[np.float32],
+        noise: NDArray[np.float32] | None = None,
+        model_bits: int = 8,
+        gradient_bits: int = 32,
+        residual_bits: int = 8,
+        seed: int = 0,
+    ) -> None: ...
+    @property
+    def rounded(self) -> NDArray[np.float32]: ...
+    @property
+    def gradient(self) -> NDArray[np.float32]: ...
+    def start_average(self) -> None: ...
+    @property
+    def average_bias(self) -> float: ...
+    def run(
+        self, rows: IntegerRows, order: NDArray[np.uintp], steps: NDArray[np.float32], threads: int
+    ) -> tuple[float, float, bool]: ...

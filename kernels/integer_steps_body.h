@@ -1,0 +1,243 @@
+/* The float32 half of an integer step at one vector level, 16 lanes at a time: see integer_steps.c. */
+#include "philox_body.h"
+
+/* Q(v) as integers -levels..levels; `most` = the largest |v|, 1 where that is 0 (FORMAT.md, section 5). */
+LANE_FN u16 LEVELED(round_lanes)(f16 v, float most, float levels, u16 word)
+{
+    const f16 at = f_mul(f_div(f_abs(v), f_set(most)), f_set(levels));
+    const u16 below = u_trunc(at);
+    const f16 chance = f_mul(f_from_u(u_shr(word, 8)), f_set(0x1p-24f));
+    const u16 stays = u_add_ge(u_set(0), chance, f_sub(at, f_from_u(below)));
+    const u16 code = u_sub(u_add(below, u_set(1)), stays);
+    return u_select_ge(v, f_set(0), code, u_sub(u_set(0), code));
+}
+
+/* Integers as one or two signed bytes. */
+LANE_FN void LEVELED(store_signed)(const signed_bytes *out, size_t at, u16 code)
+{
+    u_store_bytes((uint8_t *)out->part[0] + at, u_and(code, u_set(255)));
+    if (out->parts == 2)
+        u_store_bytes((uint8_t *)out->part[1] + at, u_and(u_shr(u_add(code, u_set(128)), 8), u_set(255)));
+}
+
+/* Sum of 64 floats, 16 apart first: one order at every level. */
+LANE_FN float LEVELED(sum_block)(const f16 p[4])
+{
+    float lanes[16] ALIGNED64;
+    f_store(lanes, f_add(f_add(p[0], p[1]), f_add(p[2], p[3])));
+    for (int half = 8; half; half /= 2)
+        for (int l = 0; l < half; l++)
+            lanes[l] += lanes[l + half];
+    return lanes[0];
+}
+
+LANE_FN float LEVELED(largest_lane)(f16 v)
+{
+    float lanes[16] ALIGNED64, most = 0;
+    f_store(lanes, v);
+    for (int l = 0; l < 16; l++)
+        most = lanes[l] > most ? lanes[l] : most;
+    return most;
+}
+
+/* [i * planes + p] -> [p][i], and for floats the way back from the order of sums. */
+LANE_FN void LEVELED(place_model)(int8_t *out, const int8_t *in, int planes)
+{
+#define PLACE(P) \
+    for (size_t p = 0; p < P; p++) \
+        for (size_t i = 0; i < LINE; i++) \
+            out[model_place(i, p)] = in[i * P + p];
+    switch (planes) {
+    case 1: memcpy(out, in, LINE); break;
+    case 2: PLACE(2) break;
+    case 4: PLACE(4) break;
+    default: PLACE(8)
+    }
+#undef PLACE
+}
+LANE_FN void LEVELED(take_sums)(float *out, const float *in, int planes)
+{
+#define TAKE(P) \
+    for (size_t i = 0; i < LINE; i += 4) \
+        for (size_t j = 0; j < 4; j++) \
+            for (size_t p = 0; p < P; p++) \
+                out[(i + j) * P + p] = in[sum_place(i, p) + j];
+    switch (planes) {
+    case 1: TAKE(1) break;
+    case 2: TAKE(2) break;
+    case 4: TAKE(4) break;
+    default: TAKE(8)
+    }
+#undef TAKE
+}
+
+/* The model of lines first..last-1 in code space, rounded with one scale, most / levels: integers in working order, what
+ * they stand for in model->rounded, and sums over blocks of 64 features: of low * x, and of D x^2. */
+KERNEL_FN void LEVELED(round_model)(const step_work *work, size_t first, size_t last, float most, const philox_keys *keys)
+{
+    const integer_rows *rows = work->rows;
+    const integer_model *model = work->model;
+    const int planes = work->layout.planes;
+    const size_t width = LINE * (size_t)planes;
+    const float levels = (float)work->model_levels, scale = most / levels;
+    int8_t low_bytes[512] ALIGNED64, high_bytes[512] ALIGNED64;
+    const signed_bytes codes = {{low_bytes, high_bytes}, work->planes.parts};
+    for (size_t line = first; line < last; line++) {
+        for (size_t at = 0; at < width; at += BLOCK) {
+            const size_t f = line * width + at;
+            u16 words[4];
+            f16 base[4], noise[4];
+            philox_block(words, (uint32_t)(f / BLOCK), 2 * work->step_number, (uint32_t)PURPOSE_MODEL << 16, keys);
+            for (int q = 0; q < 4; q++) {
+                const size_t g = f + 16 * (size_t)q;
+                const u16 code = LEVELED(round_lanes)(f_mul(f_load(model->weights + g), f_load(rows->step + g)), most, levels, words[q]);
+                const f16 x = f_mul(f_mul(f_from_u(code), f_set(scale)), f_load(rows->inverse_step + g));
+                LEVELED(store_signed)(&codes, at + 16 * (size_t)q, code);
+                f_store(model->rounded + g, x);
+                base[q] = f_mul(f_load(rows->low + g), x);
+                noise[q] = model->noise ? f_mul(f_mul(f_load(model->noise + g), x), x) : f_set(0);
+            }
+            work->block_base[f / BLOCK] = LEVELED(sum_block)(base);
+            work->block_noise[f / BLOCK] = LEVELED(sum_block)(noise);
+        }
+        for (int part = 0; part < codes.parts; part++)
+            LEVELED(place_model)(work->planes.part[part] + line * width, codes.part[part], planes);
+    }
+}
+
+/* What a row's prediction z and label y add to the gradient: the slope of the loss at z. */
+LANE_FN f16 LEVELED(loss_slope)(int loss, f16 z, f16 y)
+{
+    (void)loss; /* LOSS_SQUARED */
+    return f_sub(z, y);
+}
+/* The loss itself, from z's slope e. */
+ALWAYS_INLINE double LEVELED(loss_value)(int loss, float e)
+{
+    (void)loss; /* LOSS_SQUARED */
+    return (double)e * (double)e / 2;
+}
+
+/* Residuals of a slab from its dot products: rounded with one scale, and their sums. `position`: the first row's in the batch. */
+KERNEL_FN void LEVELED(slab_residuals)(const step_work *work, slab_job *job, size_t position, float base, float scale,
+                                       const philox_keys *keys, slab_sums *sums)
+{
+    const integer_rows *rows = job->rows;
+    const int loss = work->model->loss;
+    const size_t count = job->count, padded = (count + 15) / 16 * 16;
+    const float levels = (float)work->residual_levels;
+    float z[SLAB_ROWS] ALIGNED64, y[SLAB_ROWS] ALIGNED64;
+    for (size_t r = 0; r < count; r++) {
+        z[r] = base + scale * (float)job->dot[r];
+        y[r] = rows->labels[job->order[r]];
+    }
+    memset(z + count, 0, (padded - count) * sizeof *z);
+    memset(y + count, 0, (padded - count) * sizeof *y);
+    for (size_t r = 0; r < padded; r += 16)
+        f_store(z + r, LEVELED(loss_slope)(loss, f_load(z + r), f_load(y + r)));
+    memset(z + count, 0, (padded - count) * sizeof *z); /* whatever the loss says of rows that are not there */
+    f16 most = f_set(0);
+    double value[8] = {0}, slope[8] = {0};
+    for (size_t r = 0; r < padded; r += 16) {
+        most = f_max(f_abs(f_load(z + r)), most);
+        for (size_t j = 0; j < 16; j++) {
+            value[j % 8] += LEVELED(loss_value)(loss, z[r + j]);
+            slope[j % 8] += (double)z[r + j];
+        }
+    }
+    const float largest = LEVELED(largest_lane)(most);
+    job->scale = largest / levels;
+    const float divisor = largest > 0 ? largest : 1;
+    u16 words[4], total = u_set(0);
+    size_t block = (size_t)-1;
+    for (size_t r = 0; r < padded; r += 16) {
+        const size_t at = position + r;
+        if (at / BLOCK != block)
+            philox_block(words, (uint32_t)(block = at / BLOCK), work->step_number, (uint32_t)PURPOSE_RESIDUAL << 16, keys);
+        const u16 code = LEVELED(round_lanes)(f_load(z + r), divisor, levels, words[at % BLOCK / 16]);
+        LEVELED(store_signed)(&job->residual, r, code);
+        total = u_add(total, code);
+    }
+    uint32_t lanes[16] ALIGNED64, sum = 0;
+    u_store(lanes, total);
+    for (int l = 0; l < 16; l++)
+        sum += lanes[l];
+    sums->rounded = job->scale * (float)(int32_t)sum;
+    sums->value = ((value[0] + value[1]) + (value[2] + value[3])) + ((value[4] + value[5]) + (value[6] + value[7]));
+    sums->slope = ((slope[0] + slope[1]) + (slope[2] + slope[3])) + ((slope[4] + slope[5]) + (slope[6] + slope[7]));
+}
+
+/* gradient = (step * sum of e u + low * sum of e) / rows + curvature * x for lines first..last-1; returns its largest size. */
+KERNEL_FN float LEVELED(sum_gradient)(const step_work *work, size_t first, size_t last, size_t slabs, float residuals, float share)
+{
+    const integer_rows *rows = work->rows;
+    const integer_model *model = work->model;
+    const int planes = work->layout.planes;
+    const size_t width = LINE * (size_t)planes, pitch = work->layout.lines * width;
+    float sum[512] ALIGNED64, ordered[512] ALIGNED64;
+    f16 most = f_set(0);
+    for (size_t line = first; line < last; line++) {
+        for (size_t at = 0; at < width; at += 16) {
+            const float *part = work->sums + line * width + at;
+            f16 s = f_load(part);
+            for (size_t slab = 1; slab < slabs; slab++)
+                s = f_add(s, f_load(part + slab * pitch));
+            f_store(sum + at, s);
+        }
+        LEVELED(take_sums)(ordered, sum, planes);
+        for (size_t at = 0; at < width; at += 16) {
+            const size_t f = line * width + at;
+            const f16 own = f_mul(f_load(rows->step + f), f_load(ordered + at)), all = f_mul(f_load(rows->low + f), f_set(residuals));
+            const f16 pull = f_mul(f_load(model->curvature + f), f_load(model->rounded + f));
+            const f16 g = f_add(f_mul(f_add(own, all), f_set(share)), pull);
+            f_store(model->gradient + f, g);
+            most = f_max(f_abs(g), most);
+        }
+    }
+    return LEVELED(largest_lane)(most);
+}
+
+/* weights -= step * gradient, for lines first..last-1, the gradient rounded beforehand where the model says so.
+ * Returns the largest |x * step| of the new weights, or infinity where one is not finite. */
+KERNEL_FN float LEVELED(step_weights)(const step_work *work, size_t first, size_t last, float gradient_most, float step,
+                                      const philox_keys *keys)
+{
+    const integer_model *model = work->model;
+    const size_t width = LINE * (size_t)work->layout.planes;
+    const float levels = (float)model->gradient_levels, scale = model->gradient_levels ? gradient_most / levels : 0;
+    const float divisor = gradient_most > 0 ? gradient_most : 1;
+    const f16 highest = f_set(FLT_MAX), lowest = f_set(-FLT_MAX);
+    f16 most = f_set(0);
+    u16 outside = u_set(0);
+    for (size_t f = first * width; f < last * width; f += BLOCK) {
+        u16 words[4] = {u_set(0), u_set(0), u_set(0), u_set(0)};
+        if (model->gradient_levels)
+            philox_block(words, (uint32_t)(f / BLOCK), 2 * work->step_number + 1, (uint32_t)PURPOSE_MODEL << 16, keys);
+        for (int q = 0; q < 4; q++) {
+            const size_t at = f + 16 * (size_t)q;
+            f16 g = f_load(model->gradient + at);
+            if (model->gradient_levels) {
+                g = f_mul(f_from_u(LEVELED(round_lanes)(g, divisor, levels, words[q])), f_set(scale));
+                f_store(model->gradient + at, g);
+            }
+            const f16 x = f_sub(f_load(model->weights + at), f_mul(f_set(step), g));
+            f_store(model->weights + at, x);
+            outside = u_outside(outside, x, lowest, highest);
+            most = f_max(f_abs(f_mul(x, f_load(work->rows->step + at))), most);
+        }
+    }
+    if (model->average)
+        for (size_t f = first * width; f < last * width; f++)
+            model->average[f] += (double)model->weights[f];
+    return u_any(outside) ? INFINITY : LEVELED(largest_lane)(most);
+}
+
+/* The largest |x * step| of lines first..last-1. */
+KERNEL_FN float LEVELED(largest_weight)(const step_work *work, size_t first, size_t last)
+{
+    const size_t width = LINE * (size_t)work->layout.planes;
+    f16 most = f_set(0);
+    for (size_t f = first * width; f < last * width; f += 16)
+        most = f_max(f_abs(f_mul(f_load(work->model->weights + f), f_load(work->rows->step + f))), most);
+    return LEVELED(largest_lane)(most);
+}

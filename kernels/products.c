@@ -1,0 +1,24 @@
+/* Codes by model and residuals by codes, in unsigned by signed bytes with 32-bit sums (u8 x s8: vpdpbusd, vpmaddubsw).
+ * dot[r] = sum_f u_rf q_f and sum_f = sum_r e_r u_rf for the rows of a slab; both passes find the slab in L2.
+ * The first pass fetches rows at random places and leaves them, in their working form, in `work` for the second; meanwhile
+ * both ask for the rows that the thread takes next. Sums are exact, so every level gives the same.
+ * By hand: compilers do not find these instructions. products_scalar.h says what is computed. */
+#include "products.h"
+
+#include "products_scalar.h"
+
+typedef void (*product_fn)(const slab_job *);
+static const product_fn DOT[LEVEL_COUNT] = {dot_scalar, dot_scalar, dot_scalar};
+static const product_fn GRADIENT[LEVEL_COUNT] = {gradient_scalar, gradient_scalar, gradient_scalar};
+static int (*const PLANES[LEVEL_COUNT])(const integer_rows *) = {planes_scalar, planes_scalar, planes_scalar};
+
+product_layout products_layout(const integer_rows *rows, int level)
+{
+    const int planes = PLANES[level](rows);
+    const size_t width = LINE * (size_t)planes;
+    return (product_layout){planes, (rows->shape.features + width - 1) / width};
+}
+
+void products_dot(const slab_job *job, int level) { DOT[level](job); }
+
+void products_gradient(const slab_job *job, int level) { GRADIENT[level](job); }
