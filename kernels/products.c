@@ -6,11 +6,14 @@
 #include "products.h"
 
 #include "products_scalar.h"
+#if ZIPML_X86
+#include "products_avx512.h"
+#endif
 
 typedef void (*product_fn)(const slab_job *);
-static const product_fn DOT[LEVEL_COUNT] = {dot_scalar, dot_scalar, dot_scalar};
-static const product_fn GRADIENT[LEVEL_COUNT] = {gradient_scalar, gradient_scalar, gradient_scalar};
-static int (*const PLANES[LEVEL_COUNT])(const integer_rows *) = {planes_scalar, planes_scalar, planes_scalar};
+static const product_fn DOT[LEVEL_COUNT] = {dot_scalar, dot_scalar, dot_avx512};
+static const product_fn GRADIENT[LEVEL_COUNT] = {gradient_scalar, gradient_scalar, gradient_avx512};
+static int (*const PLANES[LEVEL_COUNT])(const integer_rows *) = {planes_scalar, planes_scalar, planes_avx512};
 
 product_layout products_layout(const integer_rows *rows, int level)
 {

@@ -1,0 +1,240 @@
+/* The products with AVX-512 VNNI and VBMI. Affine codes of 1, 2, 4, 8 bits stay packed: a byte's planes are masked where they
+ * are, and what a plane adds is shifted down at the end. Other widths are unpacked to bytes. Tables of up to 64 entries are looked
+ * up in tiles of 16 rows by 4 features: see tile_dot. vpdpbusd adds products of 4 neighbouring bytes into 32 bits. */
+#include "products_ahead.h"
+
+#define IN512 ALWAYS_INLINE TARGET_avx512
+#define CHUNK 1024 /* lines: 65536 features * 255 * 128 < 2^31, so a row's sum over them fits in 32 bits */
+#define GROUP 16   /* rows that are reduced together */
+
+enum fetch { FETCH_PACKED, FETCH_UNPACKED, FETCH_READY }; /* planes as they are; one code a byte; done beforehand */
+
+static inline int planes_avx512(const integer_rows *rows)
+{
+    const int bits = rows->shape.bits;
+    if (rows->table)
+        return 1;
+    return 8 % bits == 0 ? 8 / bits : 1;
+}
+
+/* sums[i] = the sum of v[i]'s lanes */
+IN512 __m512i sum_lanes(__m512i v[16])
+{
+    UNROLL(8)
+    for (int i = 0; i < 8; i++)
+        v[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]), _mm512_unpackhi_epi32(v[2 * i], v[2 * i + 1]));
+    UNROLL(4)
+    for (int i = 0; i < 4; i++)
+        v[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(v[2 * i], v[2 * i + 1]), _mm512_unpackhi_epi64(v[2 * i], v[2 * i + 1]));
+    for (int i = 0; i < 2; i++)
+        v[i] = _mm512_add_epi32(_mm512_shuffle_i32x4(v[2 * i], v[2 * i + 1], 0x88), _mm512_shuffle_i32x4(v[2 * i], v[2 * i + 1], 0xdd));
+    return _mm512_add_epi32(_mm512_shuffle_i32x4(v[0], v[1], 0x88), _mm512_shuffle_i32x4(v[0], v[1], 0xdd));
+}
+
+/* dot[0..15] += 2^shift * sums */
+IN512 void add_sums(int64_t *dot, __m512i sums, unsigned shift)
+{
+    UNROLL(2)
+    for (int half = 0; half < 2; half++) {
+        const __m256i part = half ? _mm512_extracti64x4_epi64(sums, 1) : _mm512_castsi512_si256(sums);
+        const __m512i wide = _mm512_slli_epi64(_mm512_cvtepi32_epi64(part), shift);
+        _mm512_storeu_si512(dot + 8 * half, _mm512_add_epi64(_mm512_loadu_si512(dot + 8 * half), wide));
+    }
+}
+
+/* What 64-byte line `line` of a packed row holds, as bytes of `planes` codes. */
+IN512 __m512i fetch_line(const uint8_t *row, size_t line, size_t bytes, int bits, enum fetch fetch, __m512i order)
+{
+    const size_t width = fetch == FETCH_UNPACKED ? 8 * (size_t)bits : LINE, start = line * width;
+    const size_t rest = bytes - start < width ? bytes - start : width;
+    const __m512i v = _mm512_maskz_loadu_epi8(~(__mmask64)0 >> (64 - rest), row + start);
+    if (fetch == FETCH_PACKED)
+        return v;
+    const __m512i shifts = _mm512_set1_epi64((long long)(0x0706050403020100ull * (unsigned)bits));
+    return _mm512_and_si512(_mm512_multishift_epi64_epi8(shifts, _mm512_permutexvar_epi8(order, v)), _mm512_set1_epi8((char)((1 << bits) - 1)));
+}
+
+/* For vpermb: the `bits` bytes of eight codes into each 64-bit word. */
+IN512 __m512i unpack_order_512(int bits)
+{
+    uint8_t order[64] ALIGNED64;
+    for (int i = 0; i < 64; i++)
+        order[i] = (uint8_t)(i / 8 * bits + (i % 8 < bits ? i % 8 : bits - 1));
+    return _mm512_load_si512(order);
+}
+
+/* Lines first..last-1 of ROWS rows: v[part * 16 + row] = 16 sums of codes by model. Leaves the rows in `work`. */
+IN512 void dot_lines(const slab_job *job, const uint8_t *const *row, uint8_t *work, size_t first, size_t last, int planes, int parts, int rows,
+                     int bits, enum fetch fetch, __m512i order, ahead *next, __m512i *v)
+{
+    const size_t pitch = job->layout.lines * LINE, bytes = (job->rows->shape.features * (size_t)job->rows->shape.bits + 7) / 8;
+    __m512i sum[16];
+    UNROLL(16)
+    for (int i = 0; i < rows * planes * parts; i++)
+        sum[i] = _mm512_setzero_si512();
+    for (size_t line = first; line < last; line++) {
+        const int8_t *model = job->model.part[0] + line * LINE * (size_t)planes;
+        const int8_t *high = job->model.part[1] + line * LINE * (size_t)planes;
+        UNROLL(16)
+        for (int r = 0; r < rows; r++) {
+            __m512i u;
+            if (fetch == FETCH_READY) {
+                u = _mm512_load_si512(work + (size_t)r * pitch + line * LINE);
+            } else {
+                u = fetch_line(row[r], line, bytes, bits, fetch, order);
+                _mm512_store_si512(work + (size_t)r * pitch + line * LINE, u);
+            }
+            UNROLL(8)
+            for (int p = 0; p < planes; p++) {
+                const __m512i t = planes == 1 ? u : _mm512_and_si512(u, _mm512_set1_epi8((char)(((1 << bits) - 1) << (bits * p))));
+                __m512i *s = sum + (r * planes + p) * parts;
+                s[0] = _mm512_dpbusd_epi32(s[0], t, _mm512_load_si512(model + LINE * p));
+                if (parts == 2)
+                    s[1] = _mm512_dpbusd_epi32(s[1], t, _mm512_load_si512(high + LINE * p));
+            }
+        }
+        ahead_turn(next);
+    }
+    UNROLL(16)
+    for (int r = 0; r < rows; r++)
+        UNROLL(2)
+        for (int part = 0; part < parts; part++) {
+            __m512i s = sum[r * planes * parts + part];
+            UNROLL(8)
+            for (int p = 1; p < planes; p++)
+                s = _mm512_add_epi32(s, _mm512_srai_epi32(sum[(r * planes + p) * parts + part], (unsigned)(bits * p)));
+            v[part * GROUP + r] = s;
+        }
+}
+
+IN512 void dot_512(const slab_job *job, int planes, int parts, enum fetch fetch)
+{
+    const int bits = planes == 1 ? job->rows->shape.bits : 8 / planes, rows = GROUP / (planes * parts) ? GROUP / (planes * parts) : 1;
+    const size_t lines = job->layout.lines, pitch = lines * LINE, stride = job->rows->shape.stride;
+    const size_t groups = (job->count + GROUP - 1) / GROUP;
+    const __m512i order = fetch == FETCH_UNPACKED ? unpack_order_512(bits) : _mm512_setzero_si512();
+    ahead next = ahead_of(job, 0, groups * (size_t)(GROUP / rows) * lines);
+    for (size_t g = 0; g < job->count; g += GROUP) {
+        const uint8_t *row[GROUP];
+        for (size_t r = 0; r < GROUP; r++)
+            row[r] = job->rows->packed + job->order[g + r < job->count ? g + r : job->count - 1] * stride;
+        memset(job->dot + g, 0, GROUP * sizeof *job->dot);
+        for (size_t first = 0; first < lines; first += CHUNK) {
+            const size_t last = lines - first < CHUNK ? lines : first + CHUNK;
+            __m512i v[2 * GROUP];
+            for (int r = 0; r < GROUP; r += rows)
+                dot_lines(job, row + r, job->work + (g + (size_t)r) * pitch, first, last, planes, parts, rows, bits, fetch, order, &next, v + r);
+            add_sums(job->dot + g, sum_lanes(v), 0);
+            if (parts == 2)
+                add_sums(job->dot + g, sum_lanes(v + GROUP), 8);
+        }
+    }
+}
+
+/* Four rows' bytes brought together: dwords of one byte column each; x[q] has columns 16 L + 4 q + 0..3 in its 128-bit lane L. */
+IN512 void interleave_rows(const uint8_t *work, size_t pitch, __m512i x[4])
+{
+    const __m512i a = _mm512_load_si512(work), b = _mm512_load_si512(work + pitch);
+    const __m512i c = _mm512_load_si512(work + 2 * pitch), d = _mm512_load_si512(work + 3 * pitch);
+    const __m512i ab = _mm512_unpacklo_epi8(a, b), AB = _mm512_unpackhi_epi8(a, b);
+    const __m512i cd = _mm512_unpacklo_epi8(c, d), CD = _mm512_unpackhi_epi8(c, d);
+    x[0] = _mm512_unpacklo_epi16(ab, cd);
+    x[1] = _mm512_unpackhi_epi16(ab, cd);
+    x[2] = _mm512_unpacklo_epi16(AB, CD);
+    x[3] = _mm512_unpackhi_epi16(AB, CD);
+}
+
+IN512 __m512i four_residuals(const int8_t *residual)
+{
+    int32_t four;
+    memcpy(&four, residual, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+/* Columns [q][lane][0..3], q = from..from+columns-1, of one line. Plane p's sums come as those of planes >= p, less those of planes > p. */
+IN512 void gradient_line(const slab_job *job, size_t line, int planes, int parts, int from, int columns, int bits, ahead *next)
+{
+    const size_t pitch = job->layout.lines * LINE;
+    const uint8_t *work = job->work + line * LINE;
+    const __m512 scale = _mm512_set1_ps(job->scale);
+    float *out = job->sums + line * LINE * (size_t)planes;
+    __m512i sum[16];
+    UNROLL(16)
+    for (int i = 0; i < columns * planes * parts; i++)
+        sum[i] = _mm512_setzero_si512();
+    for (size_t r = 0; r < job->count; r += 4) {
+        __m512i x[4];
+        interleave_rows(work + r * pitch, pitch, x);
+        const __m512i low = four_residuals(job->residual.part[0] + r);
+        const __m512i high = parts == 2 ? four_residuals(job->residual.part[1] + r) : low;
+        UNROLL(4)
+        for (int q = 0; q < columns; q++)
+            UNROLL(8)
+            for (int p = 0; p < planes; p++) {
+                const __m512i t = p ? _mm512_and_si512(x[from + q], _mm512_set1_epi8((char)(0xff << (bits * p)))) : x[from + q];
+                __m512i *s = sum + (q * planes + p) * parts;
+                s[0] = _mm512_dpbusd_epi32(s[0], t, low);
+                if (parts == 2)
+                    s[1] = _mm512_dpbusd_epi32(s[1], t, high);
+            }
+        ahead_turn(next);
+    }
+    UNROLL(4)
+    for (int q = 0; q < columns; q++) {
+        __m512i above = _mm512_setzero_si512();
+        UNROLL(8)
+        for (int p = planes - 1; p >= 0; p--) {
+            const __m512i *s = sum + (q * planes + p) * parts;
+            const __m512i all = parts == 2 ? _mm512_add_epi32(s[0], _mm512_slli_epi32(s[1], 8)) : s[0];
+            const __m512i own = _mm512_srai_epi32(_mm512_sub_epi32(all, above), (unsigned)(bits * p));
+            above = all;
+            _mm512_storeu_ps(out + LINE * p + 16 * (from + q), _mm512_mul_ps(scale, _mm512_cvtepi32_ps(own)));
+        }
+    }
+}
+
+IN512 void gradient_512(const slab_job *job, int planes, int parts)
+{
+    const int bits = 8 / planes, columns = planes * parts <= 4 ? 4 : planes * parts == 8 ? 2 : 1;
+    const size_t lines = job->layout.lines, steps = (job->count + 3) / 4;
+    ahead next = ahead_of(job, 1, lines * steps * (size_t)(4 / columns));
+    for (size_t line = 0; line < lines; line++)
+        UNROLL(4)
+        for (int from = 0; from < 4; from += columns)
+            gradient_line(job, line, planes, parts, from, columns, bits, &next);
+}
+
+TARGET_avx512 static void dot_avx512(const slab_job *job)
+{
+    const int parts = job->model.parts;
+    const int fetch = job->rows->shape.bits % 8 && 8 % job->rows->shape.bits;
+#define DOT(planes, fetch) (parts == 2 ? dot_512(job, planes, 2, fetch) : dot_512(job, planes, 1, fetch))
+    if (job->rows->table) {
+        for (size_t r = 0; r < job->count; r++)
+            fetch_bytes(job->rows, job->order[r], job->layout.lines, job->work + r * job->layout.lines * LINE);
+        DOT(1, FETCH_READY);
+    } else if (fetch) {
+        DOT(1, FETCH_UNPACKED);
+    } else {
+        switch (job->layout.planes) {
+        case 1: DOT(1, FETCH_PACKED); break;
+        case 2: DOT(2, FETCH_PACKED); break;
+        case 4: DOT(4, FETCH_PACKED); break;
+        default: DOT(8, FETCH_PACKED);
+        }
+    }
+#undef DOT
+}
+
+TARGET_avx512 static void gradient_avx512(const slab_job *job)
+{
+    const int parts = job->residual.parts;
+#define GRADIENT(planes) (parts == 2 ? gradient_512(job, planes, 2) : gradient_512(job, planes, 1))
+    switch (job->layout.planes) {
+    case 1: GRADIENT(1); break;
+    case 2: GRADIENT(2); break;
+    case 4: GRADIENT(4); break;
+    default: GRADIENT(8);
+    }
+#undef GRADIENT
+}
