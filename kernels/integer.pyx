@@ -37,7 +37,7 @@ cdef extern from "integer_steps.h" nogil:
         int finite
     integer_result integer_run(const integer_rows *rows, integer_model *model, const size_t *order, size_t count, size_t batch,
                                const float *steps, void *room, int level, int threads)
-    size_t integer_room(const integer_rows *rows, size_t count, size_t batch, int threads)
+    size_t integer_room(const integer_rows *rows, size_t count, size_t batch, int level, int threads)
     size_t integer_padded(size_t features)
     size_t integer_slab(const code_shape *shape, size_t batch)
 
@@ -183,7 +183,7 @@ cdef class IntegerState:
             raise ValueError(f"{needed} steps, {steps.shape[0]} step sizes")
         if rows.rows.shape.features != self.features:
             raise ValueError(f"rows of {rows.rows.shape.features} features for a model of {self.features}")
-        room = integer_room(&rows.rows, count, self.batch, threads) + 63
+        room = integer_room(&rows.rows, count, self.batch, level, threads) + 63
         if <size_t>len(self.room) < room:
             self.room = np.zeros(room, np.uint8)
         bytes_ = self.room

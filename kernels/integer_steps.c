@@ -17,7 +17,9 @@
 
 #define SLAB_LEAST 16
 #define SLAB_BYTES 262144
+#ifndef SLABS
 #define SLABS 4
+#endif
 
 /* What a slab adds up beside the gradient. */
 typedef struct {
@@ -42,7 +44,9 @@ typedef struct {
     slab_sums *slabs;
     thread_most *weights_most, *gradient_most; /* a thread each */
     uint8_t *tiles;                 /* a thread's slab each */
+    uint8_t *image;
     size_t slab, tile_bytes;
+    int level;
     barrier *meet;
 } step_work;
 
@@ -97,13 +101,14 @@ static size_t lay_out(step_work *work, size_t rows, size_t threads, uint8_t *roo
     work->meet = take(&at, sizeof(barrier));
     work->tile_bytes = work->slab * padded + LINE;
     work->tiles = take(&at, threads * work->tile_bytes);
+    work->image = take(&at, products_image_bytes(work->rows, work->level));
     return (size_t)(at - room);
 }
 
-size_t integer_room(const integer_rows *rows, size_t count, size_t batch, int threads)
+size_t integer_room(const integer_rows *rows, size_t count, size_t batch, int level, int threads)
 {
     static uint8_t origin[64] ALIGNED64;
-    step_work work = {.rows = rows, .slab = integer_slab(&rows->shape, batch)};
+    step_work work = {.rows = rows, .slab = integer_slab(&rows->shape, batch), .level = level};
     return lay_out(&work, count < batch ? count : batch, (size_t)(threads < 1 ? 1 : threads), origin);
 }
 
@@ -138,8 +143,9 @@ static integer_result run_thread(const step_work *shared, const size_t *order, s
     const philox_keys keys = philox_schedule(model->seed);
     int8_t residual[2][SLAB_ROWS] ALIGNED64;
     int64_t dot[SLAB_ROWS];
+    const uint8_t *row[SLAB_ROWS];
     slab_job job = {
-        .rows = work.rows, .layout = work.layout, .model = work.planes, .dot = dot,
+        .rows = work.rows, .layout = work.layout, .model = work.planes, .dot = dot, .row = row, .image = work.image,
         .residual = {{residual[0], residual[1]}, model->residual_bits == 16 ? 2 : 1},
         .work = work.tiles + (size_t)thread * work.tile_bytes,
     };
@@ -165,6 +171,8 @@ static integer_result run_thread(const step_work *shared, const size_t *order, s
             const size_t left = mine.last - r, number = r / work.slab;
             job.order = order + done + r;
             job.count = left < work.slab ? left : work.slab;
+            for (size_t j = 0; j < (job.count + 15) / 16 * 16; j++)
+                row[j] = work.rows->packed + job.order[j < job.count ? j : job.count - 1] * work.rows->shape.stride;
             const int more = left > work.slab;
             const size_t next = more ? left - work.slab : coming.last - coming.first;
             job.next = more ? job.order + work.slab : order + after + coming.first;
@@ -214,12 +222,13 @@ integer_result integer_run(const integer_rows *rows, integer_model *model, const
     step_work work = {
         .rows = rows, .model = model, .layout = products_layout(rows, level), .step_number = model->step_number,
         .model_levels = levels_of(model->model_bits), .residual_levels = levels_of(model->residual_bits),
-        .planes = {.parts = model->model_bits == 16 ? 2 : 1}, .slab = integer_slab(&rows->shape, batch),
+        .planes = {.parts = model->model_bits == 16 ? 2 : 1}, .slab = integer_slab(&rows->shape, batch), .level = level,
     };
     const size_t most = count < batch ? count : batch;
     threads = threads_for(threads, most * rows->shape.features, (most + work.slab - 1) / work.slab);
     lay_out(&work, most, (size_t)threads, room);
     memset(work.meet, 0, sizeof *work.meet);
+    products_image(rows, work.image, level);
     integer_result result = {0, 0, 1};
     if (threads == 1)
         return run_thread(&work, order, count, batch, steps, level, 0, 1);

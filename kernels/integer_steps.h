@@ -41,7 +41,7 @@ typedef struct {
  * `room`: integer_room() bytes, aligned to 64. */
 integer_result integer_run(const integer_rows *rows, integer_model *model, const size_t *order, size_t count, size_t batch,
                            const float *steps, void *room, int level, int threads);
-size_t integer_room(const integer_rows *rows, size_t count, size_t batch, int threads);
+size_t integer_room(const integer_rows *rows, size_t count, size_t batch, int level, int threads);
 
 /* Entries of a vector: whole blocks of 512 features, a line of codes at every width. */
 static inline size_t integer_padded(size_t features) { return (features + 511) / 512 * 512; }

@@ -13,13 +13,30 @@
 typedef void (*product_fn)(const slab_job *);
 static const product_fn DOT[LEVEL_COUNT] = {dot_scalar, dot_scalar, dot_avx512};
 static const product_fn GRADIENT[LEVEL_COUNT] = {gradient_scalar, gradient_scalar, gradient_avx512};
+typedef void (*image_fn)(const integer_rows *, uint8_t *);
 static int (*const PLANES[LEVEL_COUNT])(const integer_rows *) = {planes_scalar, planes_scalar, planes_avx512};
+#if ZIPML_X86
+static const image_fn IMAGE[LEVEL_COUNT] = {NULL, NULL, image_avx512};
+#else
+static const image_fn IMAGE[LEVEL_COUNT] = {NULL, NULL, NULL};
+#endif
 
 product_layout products_layout(const integer_rows *rows, int level)
 {
     const int planes = PLANES[level](rows);
     const size_t width = LINE * (size_t)planes;
     return (product_layout){planes, (rows->shape.features + width - 1) / width};
+}
+
+size_t products_image_bytes(const integer_rows *rows, int level)
+{
+    return rows->table && IMAGE[level] ? integer_padded(rows->shape.features) << (rows->shape.bits < 4 ? 4 : rows->shape.bits) : 0;
+}
+
+void products_image(const integer_rows *rows, uint8_t *image, int level)
+{
+    if (products_image_bytes(rows, level))
+        IMAGE[level](rows, image);
 }
 
 void products_dot(const slab_job *job, int level) { DOT[level](job); }

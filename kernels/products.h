@@ -4,7 +4,9 @@
 
 #include "integer_steps.h"
 
-#define SLAB_ROWS 128 /* most rows of a slab */
+#ifndef SLAB_ROWS
+#define SLAB_ROWS 128
+#endif /* most rows of a slab */
 #define LINE 64       /* bytes of a row that are worked on together */
 
 /* The working form of a row at one vector level: lines of 64 bytes; a byte holds `planes` codes, one above the other. */
@@ -24,6 +26,8 @@ typedef struct {
     product_layout layout;
     const size_t *order, *next; /* the slab's rows, and those that this thread takes next */
     size_t count, next_count;
+    const uint8_t **row;   /* where the slab's rows begin; the last one again up to a multiple of 16 */
+    const uint8_t *image;  /* the tables, see products_image */
     signed_bytes model;    /* working order, see products_place */
     signed_bytes residual; /* a row each, zeros up to a multiple of 16 rows */
     uint8_t *work;         /* SLAB_ROWS * lines * 64 bytes, aligned to 64 */
@@ -32,6 +36,10 @@ typedef struct {
 } slab_job;
 
 product_layout products_layout(const integer_rows *rows, int level);
+
+/* The tables as a level's look-up takes them, in products_image_bytes() bytes, aligned to 64. */
+size_t products_image_bytes(const integer_rows *rows, int level);
+void products_image(const integer_rows *rows, uint8_t *image, int level);
 
 /* dot[r] = sum over features of model * u, exact. */
 void products_dot(const slab_job *job, int level);

@@ -5,7 +5,7 @@
 #include "products.h"
 
 #if defined(__GNUC__) || defined(__clang__)
-#define FETCH_LINE(p) __builtin_prefetch(p, 0, 2)
+#define FETCH_LINE(p) __builtin_prefetch(p, 0, 3)
 #else
 #define FETCH_LINE(p) ((void)(p))
 #endif

@@ -13,7 +13,7 @@ static inline int planes_avx512(const integer_rows *rows)
 {
     const int bits = rows->shape.bits;
     if (rows->table)
-        return 1;
+        return bits == 4 ? 2 : 1;
     return 8 % bits == 0 ? 8 / bits : 1;
 }
 
@@ -63,7 +63,7 @@ IN512 __m512i unpack_order_512(int bits)
     return _mm512_load_si512(order);
 }
 
-/* Lines first..last-1 of ROWS rows: v[part * 16 + row] = 16 sums of codes by model. Leaves the rows in `work`. */
+/* Lines first..last-1 of `rows` rows: v[part * 16 + row] = 16 sums of codes by model. Leaves unpacked rows in `work`. */
 IN512 void dot_lines(const slab_job *job, const uint8_t *const *row, uint8_t *work, size_t first, size_t last, int planes, int parts, int rows,
                      int bits, enum fetch fetch, __m512i order, ahead *next, __m512i *v)
 {
@@ -82,7 +82,8 @@ IN512 void dot_lines(const slab_job *job, const uint8_t *const *row, uint8_t *wo
                 u = _mm512_load_si512(work + (size_t)r * pitch + line * LINE);
             } else {
                 u = fetch_line(row[r], line, bytes, bits, fetch, order);
-                _mm512_store_si512(work + (size_t)r * pitch + line * LINE, u);
+                if (fetch == FETCH_UNPACKED)
+                    _mm512_store_si512(work + (size_t)r * pitch + line * LINE, u);
             }
             UNROLL(8)
             for (int p = 0; p < planes; p++) {
@@ -110,20 +111,17 @@ IN512 void dot_lines(const slab_job *job, const uint8_t *const *row, uint8_t *wo
 IN512 void dot_512(const slab_job *job, int planes, int parts, enum fetch fetch)
 {
     const int bits = planes == 1 ? job->rows->shape.bits : 8 / planes, rows = GROUP / (planes * parts) ? GROUP / (planes * parts) : 1;
-    const size_t lines = job->layout.lines, pitch = lines * LINE, stride = job->rows->shape.stride;
+    const size_t lines = job->layout.lines, pitch = lines * LINE;
     const size_t groups = (job->count + GROUP - 1) / GROUP;
     const __m512i order = fetch == FETCH_UNPACKED ? unpack_order_512(bits) : _mm512_setzero_si512();
     ahead next = ahead_of(job, 0, groups * (size_t)(GROUP / rows) * lines);
     for (size_t g = 0; g < job->count; g += GROUP) {
-        const uint8_t *row[GROUP];
-        for (size_t r = 0; r < GROUP; r++)
-            row[r] = job->rows->packed + job->order[g + r < job->count ? g + r : job->count - 1] * stride;
         memset(job->dot + g, 0, GROUP * sizeof *job->dot);
         for (size_t first = 0; first < lines; first += CHUNK) {
             const size_t last = lines - first < CHUNK ? lines : first + CHUNK;
             __m512i v[2 * GROUP];
             for (int r = 0; r < GROUP; r += rows)
-                dot_lines(job, row + r, job->work + (g + (size_t)r) * pitch, first, last, planes, parts, rows, bits, fetch, order, &next, v + r);
+                dot_lines(job, job->row + g + r, job->work + (g + (size_t)r) * pitch, first, last, planes, parts, rows, bits, fetch, order, &next, v + r);
             add_sums(job->dot + g, sum_lanes(v), 0);
             if (parts == 2)
                 add_sums(job->dot + g, sum_lanes(v + GROUP), 8);
@@ -132,10 +130,8 @@ IN512 void dot_512(const slab_job *job, int planes, int parts, enum fetch fetch)
 }
 
 /* Four rows' bytes brought together: dwords of one byte column each; x[q] has columns 16 L + 4 q + 0..3 in its 128-bit lane L. */
-IN512 void interleave_rows(const uint8_t *work, size_t pitch, __m512i x[4])
+IN512 void interleave_rows(__m512i a, __m512i b, __m512i c, __m512i d, __m512i x[4])
 {
-    const __m512i a = _mm512_load_si512(work), b = _mm512_load_si512(work + pitch);
-    const __m512i c = _mm512_load_si512(work + 2 * pitch), d = _mm512_load_si512(work + 3 * pitch);
     const __m512i ab = _mm512_unpacklo_epi8(a, b), AB = _mm512_unpackhi_epi8(a, b);
     const __m512i cd = _mm512_unpacklo_epi8(c, d), CD = _mm512_unpackhi_epi8(c, d);
     x[0] = _mm512_unpacklo_epi16(ab, cd);
@@ -144,7 +140,7 @@ IN512 void interleave_rows(const uint8_t *work, size_t pitch, __m512i x[4])
     x[3] = _mm512_unpackhi_epi16(AB, CD);
 }
 
-IN512 __m512i four_residuals(const int8_t *residual)
+IN512 __m512i four_bytes(const int8_t *residual)
 {
     int32_t four;
     memcpy(&four, residual, sizeof four);
@@ -152,9 +148,11 @@ IN512 __m512i four_residuals(const int8_t *residual)
 }
 
 /* Columns [q][lane][0..3], q = from..from+columns-1, of one line. Plane p's sums come as those of planes >= p, less those of planes > p. */
-IN512 void gradient_line(const slab_job *job, size_t line, int planes, int parts, int from, int columns, int bits, ahead *next)
+IN512 void gradient_line(const slab_job *job, size_t line, int planes, int parts, int from, int columns, int bits, int packed, ahead *next)
 {
-    const size_t pitch = job->layout.lines * LINE;
+    const size_t pitch = job->layout.lines * LINE, rest = (job->rows->shape.features * (size_t)bits + 7) / 8 - line * LINE;
+    const __mmask64 mask = rest < LINE ? ~(__mmask64)0 >> (64 - rest) : ~(__mmask64)0;
+    const uint8_t *const *row = job->row;
     const uint8_t *work = job->work + line * LINE;
     const __m512 scale = _mm512_set1_ps(job->scale);
     float *out = job->sums + line * LINE * (size_t)planes;
@@ -163,10 +161,13 @@ IN512 void gradient_line(const slab_job *job, size_t line, int planes, int parts
     for (int i = 0; i < columns * planes * parts; i++)
         sum[i] = _mm512_setzero_si512();
     for (size_t r = 0; r < job->count; r += 4) {
-        __m512i x[4];
-        interleave_rows(work + r * pitch, pitch, x);
-        const __m512i low = four_residuals(job->residual.part[0] + r);
-        const __m512i high = parts == 2 ? four_residuals(job->residual.part[1] + r) : low;
+        __m512i v[4], x[4];
+        UNROLL(4)
+        for (size_t i = 0; i < 4; i++)
+            v[i] = packed ? _mm512_maskz_loadu_epi8(mask, row[r + i] + line * LINE) : _mm512_load_si512(work + (r + i) * pitch);
+        interleave_rows(v[0], v[1], v[2], v[3], x);
+        const __m512i low = four_bytes(job->residual.part[0] + r);
+        const __m512i high = parts == 2 ? four_bytes(job->residual.part[1] + r) : low;
         UNROLL(4)
         for (int q = 0; q < columns; q++)
             UNROLL(8)
@@ -193,7 +194,7 @@ IN512 void gradient_line(const slab_job *job, size_t line, int planes, int parts
     }
 }
 
-IN512 void gradient_512(const slab_job *job, int planes, int parts)
+IN512 void gradient_512(const slab_job *job, int planes, int parts, int packed)
 {
     const int bits = 8 / planes, columns = planes * parts <= 4 ? 4 : planes * parts == 8 ? 2 : 1;
     const size_t lines = job->layout.lines, steps = (job->count + 3) / 4;
@@ -201,7 +202,164 @@ IN512 void gradient_512(const slab_job *job, int planes, int parts)
     for (size_t line = 0; line < lines; line++)
         UNROLL(4)
         for (int from = 0; from < 4; from += columns)
-            gradient_line(job, line, planes, parts, from, columns, bits, &next);
+            gradient_line(job, line, planes, parts, from, columns, bits, packed, &next);
+}
+
+/* ---- Tables: tiles of 16 rows (dwords) by 4 features (their bytes) ---- */
+
+/* Log2 of the entries that a feature has in the image. */
+static inline int entry_bits_512(int bits) { return bits < 4 ? 4 : bits; }
+
+/* Tables of the 4 features of a tile side by side: [line][plane][tile][feature][entry]. */
+static void image_avx512(const integer_rows *rows, uint8_t *image)
+{
+    const int planes = planes_avx512(rows), bits = rows->shape.bits, log = entry_bits_512(bits);
+    const size_t width = LINE * (size_t)planes, padded = (rows->shape.features + width - 1) / width * width;
+    if (bits > 6)
+        return;
+    memset(image, 0, padded << log);
+    for (size_t f = 0; f < rows->shape.features; f++) {
+        const size_t at = f % width, place = f / width * width + model_place(at / (size_t)planes, at % (size_t)planes);
+        memcpy(image + (place << log), rows->table + f * rows->pitch, (size_t)1 << bits);
+    }
+}
+
+/* Dword c of row r to dword r of tile c. */
+IN512 void transpose_rows(__m512i r[16])
+{
+    __m512i t[16];
+    UNROLL(8)
+    for (int i = 0; i < 8; i++) {
+        t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+    }
+    UNROLL(4)
+    for (int i = 0; i < 4; i++) {
+        r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+        r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+        r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+        r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+    }
+    UNROLL(4)
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+    }
+    UNROLL(4)
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+        r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+        r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+        r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
+    }
+}
+
+/* Entries that the codes of a tile name. */
+IN512 __m512i look_up(__m512i codes, const uint8_t *image, int log)
+{
+    const __m512i a = _mm512_load_si512(image);
+    if (log == 4)
+        return _mm512_permutexvar_epi8(_mm512_or_si512(codes, _mm512_set1_epi32(0x30201000)), a);
+    if (log == 5)
+        return _mm512_permutex2var_epi8(a, _mm512_or_si512(codes, _mm512_set1_epi32(0x60402000)), _mm512_load_si512(image + 64));
+    const __m512i at = _mm512_or_si512(codes, _mm512_set1_epi32(0x40004000));
+    const __m512i first = _mm512_permutex2var_epi8(a, at, _mm512_load_si512(image + 64));
+    const __m512i second = _mm512_permutex2var_epi8(_mm512_load_si512(image + 128), at, _mm512_load_si512(image + 192));
+    return _mm512_mask_mov_epi8(first, 0xccccccccccccccccull, second);
+}
+
+/* Leaves the entries in `work`, [line][plane][tile][16 rows], four rows of a feature side by side. */
+IN512 void tile_dot(const slab_job *job, int planes, int parts, int log)
+{
+    const int bits = job->rows->shape.bits;
+    const size_t lines = job->layout.lines, groups = (job->count + GROUP - 1) / GROUP;
+    const size_t bytes = (job->rows->shape.features * (size_t)bits + 7) / 8;
+    const __m512i order = unpack_order_512(bits), nibble = _mm512_set1_epi8(15);
+    const __m512i by_feature = _mm512_set_epi32(0x3f3b3733, 0x3e3a3632, 0x3d393531, 0x3c383430, 0x2f2b2723, 0x2e2a2622, 0x2d292521, 0x2c282420,
+                                                0x1f1b1713, 0x1e1a1612, 0x1d191511, 0x1c181410, 0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
+    ahead next = ahead_of(job, 0, groups * lines * 4);
+    for (size_t g = 0; g < groups; g++) {
+        memset(job->dot + g * GROUP, 0, GROUP * sizeof *job->dot);
+        for (size_t first = 0; first < lines; first += CHUNK / 4) { /* a lane sums a whole row here */
+            const size_t last = lines - first < CHUNK / 4 ? lines : first + CHUNK / 4;
+            __m512i sum[4];
+            for (int i = 0; i < 4; i++)
+                sum[i] = _mm512_setzero_si512();
+            for (size_t line = first; line < last; line++) {
+                __m512i tile[16];
+                UNROLL(16)
+                for (int r = 0; r < GROUP; r++)
+                    tile[r] = fetch_line(job->row[g * GROUP + (size_t)r], line, bytes, bits, planes == 2 ? FETCH_PACKED : FETCH_UNPACKED, order);
+                transpose_rows(tile);
+                UNROLL(16)
+                for (size_t c = 0; c < 16; c++) {
+                    UNROLL(2)
+                    for (int p = 0; p < planes; p++) {
+                        const size_t place = (line * (size_t)planes + (size_t)p) * LINE + 4 * c;
+                        __m512i codes = tile[c];
+                        if (planes == 2)
+                            codes = _mm512_and_si512(p ? _mm512_srli_epi16(codes, 4) : codes, nibble);
+                        const __m512i u = look_up(codes, job->image + (place << log), log);
+                        sum[p] = _mm512_dpbusd_epi32(sum[p], u, four_bytes(job->model.part[0] + place));
+                        if (parts == 2)
+                            sum[2 + p] = _mm512_dpbusd_epi32(sum[2 + p], u, four_bytes(job->model.part[1] + place));
+                        _mm512_store_si512(job->work + (place / 4 * groups + g) * LINE, _mm512_permutexvar_epi8(by_feature, u));
+                    }
+                    if (c % 4 == 3)
+                        ahead_turn(&next);
+                }
+            }
+            add_sums(job->dot + g * GROUP, _mm512_add_epi32(sum[0], sum[1]), 0);
+            if (parts == 2)
+                add_sums(job->dot + g * GROUP, _mm512_add_epi32(sum[2], sum[3]), 8);
+        }
+    }
+}
+
+/* Lane i = the sum of v[i]'s 128-bit lanes. */
+IN512 __m512i add_lanes(const __m512i v[4])
+{
+    const __m512i a = _mm512_add_epi32(_mm512_shuffle_i32x4(v[0], v[1], 0x88), _mm512_shuffle_i32x4(v[0], v[1], 0xdd));
+    const __m512i b = _mm512_add_epi32(_mm512_shuffle_i32x4(v[2], v[3], 0x88), _mm512_shuffle_i32x4(v[2], v[3], 0xdd));
+    return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
+}
+
+IN512 void tile_gradient(const slab_job *job, int parts)
+{
+    const size_t groups = (job->count + GROUP - 1) / GROUP, planes = job->layout.lines * (size_t)job->layout.planes;
+    const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    const __m512 scale = _mm512_set1_ps(job->scale);
+    __m512i residual[2][SLAB_ROWS / GROUP];
+    for (int part = 0; part < parts; part++)
+        for (size_t g = 0; g < groups; g++) {
+            const __m128i rows = _mm_loadu_si128((const __m128i *)(job->residual.part[part] + g * GROUP));
+            residual[part][g] = _mm512_permutexvar_epi32(spread, _mm512_castsi128_si512(rows));
+        }
+    ahead next = ahead_of(job, 1, planes * 16);
+    for (size_t line = 0; line < planes; line++)
+        for (size_t q = 0; q < 4; q++) {
+            __m512i sum[2][4];
+            UNROLL(4)
+            for (size_t c = 0; c < 4; c++) {
+                const uint8_t *work = job->work + (line * 16 + 4 * c + q) * groups * LINE;
+                __m512i low = _mm512_setzero_si512(), high = low;
+                for (size_t g = 0; g < groups; g++) {
+                    const __m512i u = _mm512_load_si512(work + g * LINE);
+                    low = _mm512_dpbusd_epi32(low, u, residual[0][g]);
+                    if (parts == 2)
+                        high = _mm512_dpbusd_epi32(high, u, residual[1][g]);
+                }
+                sum[0][c] = low;
+                sum[1][c] = high;
+                ahead_turn(&next);
+            }
+            __m512i all = add_lanes(sum[0]);
+            if (parts == 2)
+                all = _mm512_add_epi32(all, _mm512_slli_epi32(add_lanes(sum[1]), 8));
+            _mm512_storeu_ps(job->sums + line * LINE + 16 * q, _mm512_mul_ps(scale, _mm512_cvtepi32_ps(all)));
+        }
 }
 
 TARGET_avx512 static void dot_avx512(const slab_job *job)
@@ -209,7 +367,17 @@ TARGET_avx512 static void dot_avx512(const slab_job *job)
     const int parts = job->model.parts;
     const int fetch = job->rows->shape.bits % 8 && 8 % job->rows->shape.bits;
 #define DOT(planes, fetch) (parts == 2 ? dot_512(job, planes, 2, fetch) : dot_512(job, planes, 1, fetch))
-    if (job->rows->table) {
+#define TILES(planes, log) (parts == 2 ? tile_dot(job, planes, 2, log) : tile_dot(job, planes, 1, log))
+    if (job->rows->table && job->rows->shape.bits <= 6) {
+        if (job->rows->shape.bits == 4)
+            TILES(2, 4);
+        else if (job->rows->shape.bits < 4)
+            TILES(1, 4);
+        else if (job->rows->shape.bits == 5)
+            TILES(1, 5);
+        else
+            TILES(1, 6);
+    } else if (job->rows->table) {
         for (size_t r = 0; r < job->count; r++)
             fetch_bytes(job->rows, job->order[r], job->layout.lines, job->work + r * job->layout.lines * LINE);
         DOT(1, FETCH_READY);
@@ -224,17 +392,30 @@ TARGET_avx512 static void dot_avx512(const slab_job *job)
         }
     }
 #undef DOT
+#undef TILES
 }
 
 TARGET_avx512 static void gradient_avx512(const slab_job *job)
 {
     const int parts = job->residual.parts;
-#define GRADIENT(planes) (parts == 2 ? gradient_512(job, planes, 2) : gradient_512(job, planes, 1))
+    if (job->rows->table && job->rows->shape.bits <= 6) {
+        if (parts == 2)
+            tile_gradient(job, 2);
+        else
+            tile_gradient(job, 1);
+        return;
+    }
+#define GRADIENT(planes, packed) (parts == 2 ? gradient_512(job, planes, 2, packed) : gradient_512(job, planes, 1, packed))
     switch (job->layout.planes) {
-    case 1: GRADIENT(1); break;
-    case 2: GRADIENT(2); break;
-    case 4: GRADIENT(4); break;
-    default: GRADIENT(8);
+    case 1:
+        if (job->rows->table || job->rows->shape.bits < 8)
+            GRADIENT(1, 0);
+        else
+            GRADIENT(1, 1);
+        break;
+    case 2: GRADIENT(2, 1); break;
+    case 4: GRADIENT(4, 1); break;
+    default: GRADIENT(8, 1);
     }
 #undef GRADIENT
 }
