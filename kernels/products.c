@@ -7,14 +7,15 @@
 
 #include "products_scalar.h"
 #if ZIPML_X86
+#include "products_avx2.h"
 #include "products_avx512.h"
 #endif
 
 typedef void (*product_fn)(const slab_job *);
-static const product_fn DOT[LEVEL_COUNT] = {dot_scalar, dot_scalar, dot_avx512};
-static const product_fn GRADIENT[LEVEL_COUNT] = {gradient_scalar, gradient_scalar, gradient_avx512};
+static const product_fn DOT[LEVEL_COUNT] = FOR_LEVEL(dot);
+static const product_fn GRADIENT[LEVEL_COUNT] = FOR_LEVEL(gradient);
 typedef void (*image_fn)(const integer_rows *, uint8_t *);
-static int (*const PLANES[LEVEL_COUNT])(const integer_rows *) = {planes_scalar, planes_scalar, planes_avx512};
+static int (*const PLANES[LEVEL_COUNT])(const integer_rows *) = FOR_LEVEL(planes);
 #if ZIPML_X86
 static const image_fn IMAGE[LEVEL_COUNT] = {NULL, NULL, image_avx512};
 #else
