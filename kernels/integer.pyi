@@ -45,3 +45,23 @@ class IntegerState:
     def run(
         self, rows: IntegerRows, order: NDArray[np.uintp], steps: NDArray[np.float32], threads: int
     ) -> tuple[float, float, bool]: ...
+
+class DenseState:
+    weights: NDArray[np.float32]
+    bias: float
+    def __init__(
+        self,
+        features: int,
+        batch: int,
+        curvature: NDArray[np.float32],
+        mean: NDArray[np.float32],
+        scale: NDArray[np.float32],
+    ) -> None: ...
+    def run(
+        self,
+        data: NDArray[np.float32],
+        labels: NDArray[np.float32],
+        order: NDArray[np.uintp],
+        steps: NDArray[np.float32],
+        threads: int,
+    ) -> tuple[float, bool]: ...

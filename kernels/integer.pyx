@@ -191,3 +191,70 @@ cdef class IntegerState:
         with nogil:
             result = integer_run(&rows.rows, &self.model, &order[0], count, self.batch, &steps[0], start, level, threads)
         return result.loss, result.noise, bool(result.finite)
+
+
+cdef extern from "dense.h" nogil:
+    ctypedef struct dense_rows:
+        const float *values
+        const float *labels
+        const float *mean
+        const float *scale
+        size_t features
+    ctypedef struct dense_model:
+        float *weights
+        float *folded
+        const float *curvature
+        float bias
+    ctypedef struct dense_result:
+        double loss
+        int finite
+    dense_result dense_run(const dense_rows *rows, dense_model *model, const size_t *order, size_t count, size_t batch, const float *steps,
+                           void *room, int level, int threads)
+    size_t dense_room(size_t features, size_t batch)
+
+
+cdef class DenseState:
+    """A float32 model trained on float32 rows as they lie in memory, (a - mean) * scale: what integer SGD is measured against."""
+
+    cdef dense_rows rows
+    cdef dense_model model
+    cdef readonly object weights
+    cdef object kept, room
+    cdef size_t batch
+
+    def __init__(self, size_t features, size_t batch, curvature, mean, scale):
+        vectors = np.zeros((4, (features + 63) // 64 * 64), np.float32)
+        vectors[0, :features], vectors[1, :features], vectors[2, :features] = curvature, mean, scale
+        self.weights = np.zeros(vectors.shape[1], np.float32)
+        cdef float[:, ::1] parts = vectors
+        cdef float[::1] weights = self.weights
+        self.kept, self.batch = vectors, batch
+        self.rows.features, self.rows.mean, self.rows.scale = features, &parts[1, 0], &parts[2, 0]
+        self.model.weights, self.model.folded, self.model.curvature = &weights[0], &parts[3, 0], &parts[0, 0]
+
+    @property
+    def bias(self):
+        return self.model.bias
+
+    @bias.setter
+    def bias(self, float value):
+        self.model.bias = value
+
+    def run(self, const float[:, ::1] data, const float[::1] labels, const size_t[::1] order, const float[::1] steps, int threads):
+        """Steps of `batch` rows over order[...]: (sum of (z - y)^2 / 2, finite)."""
+        cdef dense_result result
+        cdef size_t count = order.shape[0]
+        cdef int level = simd.index()
+        if not count:
+            return 0.0, True
+        if <size_t>data.shape[1] != self.rows.features or labels.shape[0] != data.shape[0]:
+            raise ValueError(f"rows of {data.shape[1]} features, {labels.shape[0]} labels for a model of {self.rows.features}")
+        if <size_t>steps.shape[0] < (count + self.batch - 1) // self.batch:
+            raise ValueError(f"{(count + self.batch - 1) // self.batch} steps, {steps.shape[0]} step sizes")
+        room = np.zeros(dense_room(self.rows.features, min(count, self.batch)) + 63, np.uint8)
+        cdef uint8_t[::1] bytes_ = room
+        cdef uint8_t *start = &bytes_[0] + (-<uintptr_t>&bytes_[0]) % 64
+        self.rows.values, self.rows.labels = &data[0, 0], &labels[0]
+        with nogil:
+            result = dense_run(&self.rows, &self.model, &order[0], count, self.batch, &steps[0], start, level, threads)
+        return result.loss, bool(result.finite)

@@ -269,3 +269,32 @@ def test_after_fork():
         after, _ = problem.run(order, steps, 128, 2)
         os._exit(0 if np.array_equal(after.weights, before.weights) else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize(("rows", "features", "batch"), [(300, 130, 70), (5, 1, 2), (64, 64, 64), (600, 333, 300)])
+def test_dense(rows, features, batch):
+    """The float32 peer: the same bits at every level and number of threads, and those of a plain mini-batch step but for rounding."""
+    generator = np.random.default_rng(features)
+    X = generator.standard_normal((rows, features)).astype(np.float32) + np.float32(0.5)
+    y, mean, scale = X[:, 0].copy(), X.mean(axis=0), 1 / (X.std(axis=0) + np.float32(0.1))
+    order, curvature = shuffled(rows).astype(np.uintp), np.full(features, 0.01, np.float32)
+    steps = np.full(-(-rows // batch), 0.5 / (4 + features / batch), np.float32)
+    x, bias, loss = np.zeros(features), 0.0, 0.0
+    for start, step in zip(range(0, rows, batch), steps.astype(float), strict=True):
+        at = order[start : start + batch]
+        Z = (X[at].astype(float) - mean) * scale
+        e = Z @ x + bias - y[at]
+        loss += np.sum(e**2) / 2
+        x = x - step * (Z.T @ e / len(at) + curvature * x)
+        bias -= step * e.mean()
+    found = []
+    for level in simd.levels():
+        for threads in (1, 2, 3):
+            with simd.use(level):
+                state = integer.DenseState(features, batch, curvature, mean, scale)
+                total, finite = state.run(X, y, order, steps, threads)
+            found.append(np.append(state.weights, [state.bias, total]))
+            assert finite
+    np.testing.assert_allclose(found[0], np.r_[x, np.zeros(-features % 64), bias, loss], rtol=1e-4, atol=1e-5)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
