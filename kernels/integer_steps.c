@@ -39,7 +39,7 @@ typedef struct {
     uint64_t step_number;
     int model_levels, residual_levels;
     signed_bytes planes;            /* the rounded model, working order */
-    float *block_base, *block_noise; /* a block of 64 features each: sums of low * x, D x^2 */
+    float *block_base, *block_noise; /* 16 sums a block of 64 features: of low * x, D x^2 */
     float *sums;                    /* a slab's gradient each, working order */
     slab_sums *slabs;
     thread_most *weights_most, *gradient_most; /* a thread each */
@@ -57,11 +57,13 @@ typedef void (*round_fn)(const step_work *, size_t, size_t, float, const philox_
 typedef void (*residual_fn)(const step_work *, slab_job *, size_t, float, float, const philox_keys *, slab_sums *);
 typedef float (*sum_fn)(const step_work *, size_t, size_t, size_t, float, float);
 typedef float (*step_fn)(const step_work *, size_t, size_t, float, float, const philox_keys *);
+typedef float (*blocks_fn)(const float *, size_t);
 typedef float (*largest_fn)(const step_work *, size_t, size_t);
 static const round_fn ROUND[LEVEL_COUNT] = FOR_LEVEL(round_model);
 static const residual_fn RESIDUALS[LEVEL_COUNT] = FOR_LEVEL(slab_residuals);
 static const sum_fn SUM[LEVEL_COUNT] = FOR_LEVEL(sum_gradient);
 static const step_fn STEP[LEVEL_COUNT] = FOR_LEVEL(step_weights);
+static const blocks_fn SUM_BLOCKS[LEVEL_COUNT] = FOR_LEVEL(sum_blocks);
 static const largest_fn LARGEST[LEVEL_COUNT] = FOR_LEVEL(largest_weight);
 
 /* Levels on each side of zero. 16 bits: 256 * 127 + 127, the largest sum of two signed bytes. */
@@ -92,8 +94,8 @@ static size_t lay_out(step_work *work, size_t rows, size_t threads, uint8_t *roo
     uint8_t *at = room;
     work->planes.part[0] = take(&at, padded);
     work->planes.part[1] = take(&at, padded);
-    work->block_base = take(&at, padded / BLOCK * sizeof(float));
-    work->block_noise = take(&at, padded / BLOCK * sizeof(float));
+    work->block_base = take(&at, padded / 4 * sizeof(float));
+    work->block_noise = take(&at, padded / 4 * sizeof(float));
     work->sums = take(&at, slabs * padded * sizeof(float));
     work->slabs = take(&at, slabs * sizeof(slab_sums));
     work->weights_most = take(&at, threads * sizeof(thread_most));
@@ -161,11 +163,8 @@ static integer_result run_thread(const step_work *shared, const size_t *order, s
         const float most = largest_of(work.weights_most, threads);
         ROUND[level](&work, first_line, last_line, most > 0 ? most : 1, &keys);
         barrier_wait(work.meet, threads);
-        double base = bias, noise = 0;
-        for (size_t b = 0; b < blocks; b++) {
-            base += (double)work.block_base[b];
-            noise += (double)work.block_noise[b];
-        }
+        const float base = bias + SUM_BLOCKS[level](work.block_base, blocks);
+        const double noise = thread == 0 && model->noise ? (double)SUM_BLOCKS[level](work.block_noise, blocks) : 0;
         const float scale = (most > 0 ? most : 1) / (float)work.model_levels;
         for (size_t r = mine.first; r < mine.last; r += work.slab) {
             const size_t left = mine.last - r, number = r / work.slab;
@@ -179,7 +178,7 @@ static integer_result run_thread(const step_work *shared, const size_t *order, s
             job.next_count = next < work.slab ? next : work.slab;
             job.sums = work.sums + number * lines * width;
             products_dot(&job, level);
-            RESIDUALS[level](&work, &job, r, (float)base, scale, &keys, &work.slabs[number]);
+            RESIDUALS[level](&work, &job, r, base, scale, &keys, &work.slabs[number]);
             products_gradient(&job, level);
         }
         barrier_wait(work.meet, threads);

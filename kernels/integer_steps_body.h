@@ -20,11 +20,14 @@ LANE_FN void LEVELED(store_signed)(const signed_bytes *out, size_t at, u16 code)
         u_store_bytes((uint8_t *)out->part[1] + at, u_and(u_shr(u_add(code, u_set(128)), 8), u_set(255)));
 }
 
-/* Sum of 64 floats, 16 apart first: one order at every level. */
-LANE_FN float LEVELED(sum_block)(const f16 p[4])
+/* Sum of `blocks` blocks of 16 floats, lane by lane, then the lanes: one order at every level. */
+KERNEL_FN float LEVELED(sum_blocks)(const float *p, size_t blocks)
 {
     float lanes[16] ALIGNED64;
-    f_store(lanes, f_add(f_add(p[0], p[1]), f_add(p[2], p[3])));
+    f16 sum = f_set(0);
+    for (size_t b = 0; b < blocks; b++)
+        sum = f_add(sum, f_load(p + 16 * b));
+    f_store(lanes, sum);
     for (int half = 8; half; half /= 2)
         for (int l = 0; l < half; l++)
             lanes[l] += lanes[l + half];
@@ -72,7 +75,7 @@ LANE_FN void LEVELED(take_sums)(float *out, const float *in, int planes)
 }
 
 /* The model of lines first..last-1 in code space, rounded with one scale, most / levels: integers in working order, what
- * they stand for in model->rounded, and sums over blocks of 64 features: of low * x, and of D x^2. */
+ * they stand for in model->rounded, and 16 sums for every block of 64 features: of low * x, and of D x^2. */
 KERNEL_FN void LEVELED(round_model)(const step_work *work, size_t first, size_t last, float most, const philox_keys *keys)
 {
     const integer_rows *rows = work->rows;
@@ -97,8 +100,9 @@ KERNEL_FN void LEVELED(round_model)(const step_work *work, size_t first, size_t 
                 base[q] = f_mul(f_load(rows->low + g), x);
                 noise[q] = model->noise ? f_mul(f_mul(f_load(model->noise + g), x), x) : f_set(0);
             }
-            work->block_base[f / BLOCK] = LEVELED(sum_block)(base);
-            work->block_noise[f / BLOCK] = LEVELED(sum_block)(noise);
+            f_store(work->block_base + f / 4, f_add(f_add(base[0], base[1]), f_add(base[2], base[3])));
+            if (model->noise)
+                f_store(work->block_noise + f / 4, f_add(f_add(noise[0], noise[1]), f_add(noise[2], noise[3])));
         }
         for (int part = 0; part < codes.parts; part++)
             LEVELED(place_model)(work->planes.part[part] + line * width, codes.part[part], planes);

@@ -5,11 +5,14 @@
 #include "products.h"
 
 #if defined(__GNUC__) || defined(__clang__)
-#define FETCH_LINE(p) __builtin_prefetch(p, 0, 3)
+#define FETCH_LINE(p) __builtin_prefetch(p, 0, AHEAD_HINT)
 #else
 #define FETCH_LINE(p) ((void)(p))
 #endif
 
+#ifndef AHEAD_HINT
+#define AHEAD_HINT 3
+#endif
 typedef struct {
     const uint8_t *packed, *at;
     const size_t *order;

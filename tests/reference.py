@@ -340,13 +340,14 @@ def rounded_integers(v, levels, seed, purpose, number):
     return (np.where(v < 0, -1, 1) * (i + (chance < x - i))).astype(np.int64), largest
 
 
-def block_sum(p, start):
-    """Float64 start + float32 sums over blocks of 64, in the order of section 5."""
-    p = np.pad(p, (0, -len(p) % 64)).reshape(-1, 4, 16)
-    v = (p[:, 0] + p[:, 1]) + (p[:, 2] + p[:, 3])
+def lane_sum(p):
+    """Float32 sum in the order of section 5: 16 lanes over blocks of 64, then the lanes."""
+    p, v = np.pad(p, (0, -len(p) % 64)).reshape(-1, 4, 16), np.zeros(16, np.float32)
+    for block in p:
+        v = v + ((block[0] + block[1]) + (block[2] + block[3]))
     for half in (8, 4, 2, 1):
-        v = v[:, :half] + v[:, half : 2 * half]
-    return sum(v[:, 0].astype(np.float64).tolist(), start)
+        v = v[:half] + v[half : 2 * half]
+    return v[0]
 
 
 def slab_rows(features, bits, batch):
@@ -383,7 +384,7 @@ def integer_sgd(
         q, M = rounded_integers(x * step, B, seed, MODEL, 2 * number)
         scale = (M if M > 0 else float32(1)) / float32(B)
         model = q.astype(np.float32) * scale * inverse
-        base = float32(block_sum(low * model, float(bias)))
+        base = bias + lane_sum(low * model)
         e = base + scale * (u[rows] @ q).astype(np.float32) - y[rows]
         G, R, slope = np.zeros(len(x), np.float32), float32(0), 0.0
         for at in range(0, len(rows), slab):

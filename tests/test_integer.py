@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import reference
+
 from zipml_codec.kernels import integer, simd
 
 
@@ -273,7 +274,7 @@ def test_after_fork():
 
 @pytest.mark.parametrize(("rows", "features", "batch"), [(300, 130, 70), (5, 1, 2), (64, 64, 64), (600, 333, 300)])
 def test_dense(rows, features, batch):
-    """The float32 peer: the same bits at every level and number of threads, and those of a plain mini-batch step but for rounding."""
+    """The float32 peer: the same bits at every level and number of threads, and nearly those of a plain step."""
     generator = np.random.default_rng(features)
     X = generator.standard_normal((rows, features)).astype(np.float32) + np.float32(0.5)
     y, mean, scale = X[:, 0].copy(), X.mean(axis=0), 1 / (X.std(axis=0) + np.float32(0.1))
