@@ -17,9 +17,7 @@
 
 #define SLAB_LEAST 16
 #define SLAB_BYTES 262144
-#ifndef SLABS
 #define SLABS 4
-#endif
 
 /* What a slab adds up beside the gradient. */
 typedef struct {

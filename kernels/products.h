@@ -4,9 +4,7 @@
 
 #include "integer_steps.h"
 
-#ifndef SLAB_ROWS
-#define SLAB_ROWS 128
-#endif /* most rows of a slab */
+#define SLAB_ROWS 128 /* most rows of a slab */
 #define LINE 64       /* bytes of a row that are worked on together */
 
 /* The working form of a row at one vector level: lines of 64 bytes; a byte holds `planes` codes, one above the other. */

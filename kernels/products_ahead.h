@@ -5,14 +5,11 @@
 #include "products.h"
 
 #if defined(__GNUC__) || defined(__clang__)
-#define FETCH_LINE(p) __builtin_prefetch(p, 0, AHEAD_HINT)
+#define FETCH_LINE(p) __builtin_prefetch(p, 0, 3)
 #else
 #define FETCH_LINE(p) ((void)(p))
 #endif
 
-#ifndef AHEAD_HINT
-#define AHEAD_HINT 3
-#endif
 typedef struct {
     const uint8_t *packed, *at;
     const size_t *order;
