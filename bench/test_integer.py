@@ -35,7 +35,8 @@ def floats(request):
     features = request.param
     rows = SIZES[features][1]
     generator = np.random.Generator(np.random.SFC64(0))
-    X = generator.standard_normal((rows, features), np.float32)
+    X = integer.aligned_empty((rows, features), np.float32)
+    generator.standard_normal(dtype=np.float32, out=X)
     return X, generator.standard_normal(rows, np.float32), shuffled(rows, 4 * features)
 
 
@@ -80,7 +81,8 @@ def codes():
             kept.clear()
             rows, size = SIZES[features][0], stride(features, bits)
             generator = np.random.default_rng(bits)
-            data = np.tile(generator.integers(0, 256, (rows // 8, size), np.uint8), (8, 1))
+            data = integer.aligned_empty((rows, size), np.uint8)
+            data.reshape(8, -1)[:] = generator.integers(0, 256, data.size // 8, np.uint8)
             step = np.full(features, 2.0 / (2**bits - 1) if kind == "uniform" else 2 / 255, np.float32)
             table = np.sort(generator.integers(0, 256, (features, 2**bits), np.uint8), axis=1)
             held = integer.IntegerRows(

@@ -1,7 +1,10 @@
+from typing import Any
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 def slab_rows(features: int, bits: int, batch: int) -> int: ...
+def aligned_empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]: ...
 
 class IntegerRows:
     count: int

@@ -53,6 +53,14 @@ def slab_rows(size_t features, int bits, size_t batch):
     return integer_slab(&shape, batch)
 
 
+def aligned_empty(shape, dtype):
+    """An array that begins at a cache line, as large ones of NumPy's do not: where rows are whole lines, every read is then one line."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    bytes_ = np.empty(size + 63, np.uint8)
+    start = -bytes_.ctypes.data % 64
+    return bytes_[start : start + size].view(dtype).reshape(shape)
+
+
 cdef class IntegerRows:
     """A buffer of packed rows with what turns codes into standardised values, low + step * u; keeps the arrays alive."""
 

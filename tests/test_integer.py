@@ -151,6 +151,17 @@ def test_rows_at_the_end_of_memory():
         problem.check(np.full(33, 32), 33, threads=(1,))
 
 
+@pytest.mark.parametrize("skew", [0, 1, 16, 63])
+def test_rows_anywhere_in_memory(skew):
+    problem = Problem(100, 256, 4)
+    room = integer.aligned_empty((problem.packed.size + 64,), np.uint8)
+    assert room.ctypes.data % 64 == 0
+    moved = room[skew : skew + problem.packed.size].reshape(problem.packed.shape)
+    moved[:] = problem.packed
+    problem.packed = moved
+    problem.check(shuffled(100), 50, threads=(1, 2))
+
+
 def test_resume():
     problem = Problem(400, 300, 4)
     order, steps = shuffled(400).astype(np.uintp), np.linspace(0.1, 0.01, 8).astype(np.float32)
