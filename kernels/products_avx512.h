@@ -270,7 +270,7 @@ IN512 __m512i look_up(__m512i codes, const uint8_t *image, int log)
     return _mm512_mask_mov_epi8(first, 0xccccccccccccccccull, second);
 }
 
-/* Leaves the entries in `work`, [line][plane][tile][16 rows], four rows of a feature side by side. */
+/* Leaves the entries in `work`, [16 rows][line][plane][tile], four rows of a feature side by side. */
 IN512 void tile_dot(const slab_job *job, int planes, int parts, int log)
 {
     const int bits = job->rows->shape.bits;
@@ -305,7 +305,7 @@ IN512 void tile_dot(const slab_job *job, int planes, int parts, int log)
                         sum[p] = _mm512_dpbusd_epi32(sum[p], u, four_bytes(job->model.part[0] + place));
                         if (parts == 2)
                             sum[2 + p] = _mm512_dpbusd_epi32(sum[2 + p], u, four_bytes(job->model.part[1] + place));
-                        _mm512_store_si512(job->work + (place / 4 * groups + g) * LINE, _mm512_permutexvar_epi8(by_feature, u));
+                        _mm512_store_si512(job->work + (g * lines * (size_t)planes * 16 + place / 4) * LINE, _mm512_permutexvar_epi8(by_feature, u));
                     }
                     if (c % 4 == 3)
                         ahead_turn(&next);
@@ -343,10 +343,10 @@ IN512 void tile_gradient(const slab_job *job, int parts)
             __m512i sum[2][4];
             UNROLL(4)
             for (size_t c = 0; c < 4; c++) {
-                const uint8_t *work = job->work + (line * 16 + 4 * c + q) * groups * LINE;
+                const uint8_t *work = job->work + (line * 16 + 4 * c + q) * LINE;
                 __m512i low = _mm512_setzero_si512(), high = low;
                 for (size_t g = 0; g < groups; g++) {
-                    const __m512i u = _mm512_load_si512(work + g * LINE);
+                    const __m512i u = _mm512_load_si512(work + g * planes * 16 * LINE);
                     low = _mm512_dpbusd_epi32(low, u, residual[0][g]);
                     if (parts == 2)
                         high = _mm512_dpbusd_epi32(high, u, residual[1][g]);
