@@ -12,6 +12,7 @@ SOURCES = {
     "simd": [],
     "checksums": [],
     "philox": [],
+    "openmp": [],
     "codes": ["encode.c", "decode.c", "team.c", "threads.c"],
     "columns": ["scan.c", "sketch.c", "levels.c", "team.c", "threads.c"],
     "exact": ["search.c", "spans.c", "cells.c", "sweep.c", "chords.c", "moments.c", "distinct.c"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ except ImportError:  # Windows: no advisory lock; the partial file's name alone 
 VERSION = 1
 CHUNK_BYTES = 2 << 20
 PAGE = 4096
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 4 << 30
 ZSTD_FILTER = 32015
 ROUND_ROWS = 16  # rows of a chunk are a multiple of this where there are many: kernels take 16 together
 #: every dataset but `codes`: dtype and whether it must be there
@@ -520,12 +522,54 @@ class ContainerReader:
             raise CorruptError(f"{self.path}: chunk {number} has {len(data)} bytes, not {header.chunk_bytes}")
         rows = np.frombuffer(data, np.uint8).reshape(header.chunk_rows, header.stride)
         if check or not self._checked[number]:
-            if digest(rows) != int(self.arrays["digests"][number]):
-                first = number * header.chunk_rows
-                last = min(first + header.chunk_rows, header.rows) - 1
-                raise CorruptError(f"{self.path}: chunk {number} (rows {first} to {last}) does not match its digest")
-            self._checked[number] = True
+            self._check_digest(number, rows)
         return rows[: min(header.chunk_rows, header.rows - number * header.chunk_rows)]
+
+    def _check_digest(self, number: int, rows: NDArray[np.uint8]) -> None:
+        if digest(rows) != int(self.arrays["digests"][number]):
+            first = number * self.header.chunk_rows
+            last = min(first + self.header.chunk_rows, self.header.rows) - 1
+            raise CorruptError(f"{self.path}: chunk {number} (rows {first} to {last}) does not match its digest")
+        self._checked[number] = True
+
+    def map_rows(self) -> NDArray[np.uint8] | None:
+        """All packed rows as one read-only view of the file, (chunks * chunk_rows, stride): nothing is copied or checked.
+
+        None where chunks are compressed, or do not follow one another without a gap. `prepare_mapped` checks parts of it.
+        """
+        header = self.header
+        offsets = self.table[:, 0]
+        if header.zstd or (np.diff(offsets) != header.chunk_bytes).any() or self._descriptor < 0:
+            return None
+        end = int(offsets[-1]) + header.chunk_bytes
+        if os.fstat(self._descriptor).st_size < end:
+            raise CorruptError(f"{self.path} is truncated: the codes end at byte {end}")
+        start = int(offsets[0]) // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        memory = mmap.mmap(self._descriptor, end - start, access=mmap.ACCESS_READ, offset=start)
+        rows = np.frombuffer(memory, np.uint8, offset=int(offsets[0]) - start).reshape(-1, header.stride)
+        return rows
+
+    @property
+    def cold(self) -> bool:
+        """Whether chunks are compressed or still unchecked, or the file too large to stay in memory."""
+        return bool(self.header.zstd) or not self._checked.all() or 2 * self._size > MEMORY
+
+    def prepare_mapped(self, mapped: NDArray[np.uint8], first: int, last: int) -> None:
+        """Ask the system for rows first..last-1 of `map_rows`, and check their chunks against their digests, the first time.
+
+        Raises
+        ------
+        CorruptError
+        """
+        header = self.header
+        start, end = int(self.table[0, 0]) + first * header.stride, int(self.table[0, 0]) + last * header.stride
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._descriptor, start, end - start, os.POSIX_FADV_WILLNEED)
+        for number in range(first // header.chunk_rows, (last - 1) // header.chunk_rows + 1):
+            if not self._checked[number]:
+                if os.fstat(self._descriptor).st_size < int(self.table[number, 0]) + header.chunk_bytes:
+                    raise CorruptError(f"{self.path} is truncated: chunk {number} is gone")
+                self._check_digest(number, mapped[number * header.chunk_rows : (number + 1) * header.chunk_rows])
 
     def _unpack_chunk(self, data: bytearray, mask: int, number: int) -> bytes | bytearray:
         """Undo the filters that the mask does not skip: fletcher32 (bit 1), then zstd (bit 0)."""

@@ -52,6 +52,7 @@ class IntegerState:
 class DenseState:
     weights: NDArray[np.float32]
     bias: float
+    steps: int
     def __init__(
         self,
         features: int,

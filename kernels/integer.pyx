@@ -227,6 +227,7 @@ cdef class DenseState:
     cdef dense_rows rows
     cdef dense_model model
     cdef readonly object weights
+    cdef public uint64_t steps
     cdef object kept, room
     cdef size_t batch
 
@@ -265,4 +266,5 @@ cdef class DenseState:
         self.rows.values, self.rows.labels = &data[0, 0], &labels[0]
         with nogil:
             result = dense_run(&self.rows, &self.model, &order[0], count, self.batch, &steps[0], start, level, threads)
+        self.steps += (count + self.batch - 1) // self.batch
         return result.loss, bool(result.finite)

@@ -26,6 +26,18 @@ def philox4x32(counter, key):
     return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
 
 
+def shuffled(rows, seed, column, window):
+    """The rows of a window in the order of an epoch (section 5): Fisher and Yates from the end."""
+    rows = np.array(rows)
+    quads = np.arange(-(-len(rows) // 4), dtype=np.uint64)
+    fixed = [np.full_like(quads, value) for value in (column, window, 2 << 16)]
+    words = philox4x32(np.stack([fixed[0], quads, *fixed[1:]], axis=-1), (seed & (2**32 - 1), seed >> 32)).ravel()
+    for i in range(len(rows) - 1, 0, -1):
+        j = (int(words[i]) * (i + 1)) >> 32
+        rows[[i, j]] = rows[[j, i]]
+    return rows
+
+
 def row_numbers(rows, row_offset=0):
     """Global row numbers row_offset .. row_offset + rows - 1 as uint64 (section 2)."""
     return np.uint64(row_offset) + np.arange(rows, dtype=np.uint64)

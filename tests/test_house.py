@@ -10,17 +10,18 @@ import pytest
 
 TOP = Path(__file__).parent.parent
 ORDER = [  # a module imports from rows above its own only; modules of one row do not know each other
-    ["errors", "version", "kernels.simd", "kernels.philox", "kernels.checksums"],
+    ["errors", "version", "kernels.simd", "kernels.philox", "kernels.checksums", "kernels.openmp"],
     ["kernels.codes", "kernels.columns", "kernels.exact", "kernels.integer", "kernels.sgd", "arrays", "progress"],
     ["formats.sources", "formats.seal", "formats.sink"],
     ["formats.arrays", "formats.iterables", "formats.binary", "formats.text", "formats.container"],
     ["formats.readers"],
-    ["codec", "order", "exact"],
+    ["codec", "order", "exact", "plan", "ahead"],
     ["merging", "sketch"],
     ["levels", "dataset", "statistics", "rows"],
     ["tables", "stream", "saved"],
-    ["request", "survey", "sgd"],
-    ["compress"],
+    ["request", "survey", "engine"],
+    ["compress", "checkpoint"],
+    ["sgd"],
     ["debias", "model"],
     ["training"],
     ["report", "export"],

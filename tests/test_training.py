@@ -10,11 +10,15 @@ import pytest
 import reference
 
 import zipml_codec as zipml
-from zipml_codec import debias, order, sgd, stream
+from zipml_codec import debias, order, stream
+from zipml_codec.engine import make_engine
 from zipml_codec.errors import CorruptError, DataError, DivergenceError, FormatError, OptionError
+from zipml_codec.formats import container
 from zipml_codec.kernels import sgd as kernel
 from zipml_codec.kernels import simd
 from zipml_codec.model import is_compressed
+from zipml_codec.plan import Plan, schedule
+from zipml_codec.sgd import curvature_of
 
 N = 7
 ESTIMATORS = {"naive": kernel.MEAN, "diagonal": kernel.MEAN, "collapsed": kernel.COLLAPSED, "double-sampling": kernel.DOUBLE}
@@ -148,16 +152,20 @@ def test_trainings_at_once_share_the_helpers(tmp_path):
             assert np.array_equal(job.result().coef, alone.coef)
 
 
-def test_windows_cut_nothing(tmp_path, monkeypatch):
-    """Small windows, with rows left over from one to the next: every training row once an epoch, whole batches."""
-    X, y = linear_data(rows=5003, features=30)
+@pytest.mark.parametrize("zstd", [None, 3])
+def test_windows_cut_nothing(tmp_path, monkeypatch, zstd):
+    """Small windows, mapped and read, with rows left over from one to the next: every training row once, whole batches."""
+    X, _ = linear_data(rows=5003, features=30)
     y = np.arange(5003.0)
-    data = zipml.compress(X, y, path=tmp_path / "a.zipml.h5", bits=8, samples=1)
+    monkeypatch.setattr(container, "CHUNK_BYTES", 3000)
+    data = zipml.compress(X, y, path=tmp_path / "a.zipml.h5", bits=8, samples=2, levels="uniform", zstd=zstd)
+    assert data.chunks > 50
     source = stream.CodeRows(data)
-    source.chunk_rows = 100
-    source.chunk = lambda number: data.packed(slice(number * 100, number * 100 + 100))
-    monkeypatch.setattr(stream, "WINDOW_BYTES", 1)
+    monkeypatch.setattr(stream, "KEPT_BYTES", 1)
+    monkeypatch.setattr(stream, "PIECE_BYTES", 1)
+    monkeypatch.setattr(order, "UNIT_BYTES", 2000)
     monkeypatch.setattr(order, "WINDOW_BYTES", 1)
+    assert (source.whole() is None) == (zstd is not None)
     for fraction in (0.0, 0.3):
         rows = stream.Stream(source, seed=4, test_fraction=fraction)
         train = [window for window in rows.batches(0, 64)]
@@ -285,11 +293,12 @@ def test_history_subtracts_what_rounding_adds(tmp_path, samples, estimator):
     y = X @ x + 0.1 * generator.normal(size=20000)
     data = zipml.compress(X, y, path=tmp_path / "a.zipml.h5", bits=3, samples=samples, levels="uniform")
     source = stream.CodeRows(data)
-    state = sgd.start(source, sgd.Plan(1, 20000, 1.0, estimator=ESTIMATORS[estimator]))
+    state = make_engine(source, Plan(1, 20000, 1.0, estimator=ESTIMATORS[estimator]))
     state.weights[:10] = x
-    rows = source.rows(ESTIMATORS[estimator], 5)
-    rows.hold(data.packed(), data.labels, np.arange(20000, dtype=np.uint64))
-    loss, noise, finite = state.run(rows, np.arange(20000, dtype=np.uintp), np.zeros(1, np.float32), 1)
+    numbers = np.arange(20000, dtype=np.uint64)
+    state.begin(5)
+    window = stream.Window(data.packed(), data.labels, numbers, numbers.astype(np.uintp))
+    loss, noise, finite = state.run(window, np.zeros(1, np.float32), 1)
     width = (data.high.astype(float) - data.low) / data.codec.intervals
     at = np.clip((X.astype(float) - data.low) / width, 0, data.codec.intervals)
     variance = np.mean((at - np.floor(at)) * (np.ceil(at) - at), axis=0) * (width / data.std) ** 2
@@ -333,16 +342,16 @@ def test_divergence_halves_the_step_and_says_so(tmp_path, caplog):
 
 
 def test_schedules():
-    cosine = np.concatenate([sgd.schedule("cosine", 0.5, epoch, 4, 10) for epoch in range(4)])
+    cosine = np.concatenate([schedule("cosine", 0.5, epoch, 4, 10) for epoch in range(4)])
     assert cosine[0] == 0.5 and np.all(np.diff(cosine) < 0) and cosine[20] == pytest.approx(0.25)
-    assert np.all(sgd.schedule("inverse", 0.6, 2, 4, 5) == np.float32(0.2))
+    assert np.all(schedule("inverse", 0.6, 2, 4, 5) == np.float32(0.2))
 
 
 def test_curvature_is_the_largest_eigenvalue():
     generator = np.random.default_rng(0)
     Z = (generator.normal(size=(2000, 12)) @ generator.normal(size=(12, 12))).astype(np.float32)
     rows = np.c_[Z, np.ones(2000)]
-    measured = sgd.curvature_of(Z)
+    measured = curvature_of(Z)
     assert measured.largest == pytest.approx(np.linalg.eigvalsh(rows.T @ rows / 2000)[-1], rel=0.05)
     norms = np.square(rows).sum(axis=1)
     assert measured.norm_max == pytest.approx(norms.max(), rel=1e-5)
@@ -356,12 +365,12 @@ def test_effective_rows_count_long_rows_and_noise():
     generator = np.random.default_rng(0)
     X = generator.choice([-1.0, 1.0], (5000, 10)).astype(np.float32)
     even = stream.FloatRows(X, np.zeros(5000))
-    assert debias.effective_rows(even, sgd.curvature_of(X)) == pytest.approx(500, rel=0.01)
+    assert debias.effective_rows(even, curvature_of(X)) == pytest.approx(500, rel=0.01)
     X[500:] = 0
     long = stream.FloatRows(X, np.zeros(5000))
-    assert debias.effective_rows(long, sgd.curvature_of(X)) == pytest.approx(50, rel=0.05)
+    assert debias.effective_rows(long, curvature_of(X)) == pytest.approx(50, rel=0.05)
     even.noise = even.std**2
-    assert debias.effective_rows(even, sgd.curvature_of(np.ones((100, 10), np.float32))) == pytest.approx(125, rel=0.01)
+    assert debias.effective_rows(even, curvature_of(np.ones((100, 10), np.float32))) == pytest.approx(125, rel=0.01)
 
 
 def test_judge_prefers_the_sure_gain_and_no_other():

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, OptionError
+from .kernels import openmp
 
 MAX_SEED = 2**64 - 1
 MAX_THREADS = 1024
@@ -50,15 +52,32 @@ def check_seed(seed: Any) -> int:
 
 
 def thread_count(threads: int | None) -> int:
-    """How many threads to use: `threads`, else OMP_NUM_THREADS, else the processors that this process may run on."""
+    """How many threads to use: `threads`, else what OpenMP allows, and no more than there are physical cores to run on.
+
+    OpenMP's limit is OMP_NUM_THREADS, or what threadpoolctl has set, or 1 inside a parallel region: a library that calls
+    this one from its own threads says so there, and joblib's workers inherit it.
+    """
     if threads is not None:
         return check_integer("threads", threads, 1, MAX_THREADS)
     configured = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    if configured.isdecimal() and int(configured) > 0:
-        return min(int(configured), MAX_THREADS)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    asked = int(configured) if configured.isdecimal() else 0
+    cores = asked or physical_cores()  # asked for: even more than there are cores
+    return max(1, min(cores, openmp.limit() or cores, MAX_THREADS))
+
+
+def physical_cores() -> int:
+    """Cores that this process may run on, hardware threads of one counted once where the system tells them apart."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    allowed = os.sched_getaffinity(0)
+    cores = set()
+    for cpu in allowed:
+        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
+        try:
+            cores.add(tuple((topology / name).read_text() for name in ("physical_package_id", "core_id")))
+        except OSError:
+            return len(allowed)
+    return len(cores)
 
 
 def as_rows(X: Any, features: int | None = None, name: str = "X") -> NDArray[np.float32]:

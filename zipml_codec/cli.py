@@ -23,6 +23,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from .checkpoint import EVERY
 from .compress import compress_with_report
 from .dataset import Dataset
 from .errors import ZipMLError
@@ -135,14 +136,14 @@ def compress(
     _print_pairs(str(output), lines)
 
 
-def _width(text: str) -> int | str:
+def _width(text: str, option: str = "--bits") -> int | str:
     """Bits as given on the command line."""
     if text == "auto":
         return text
     try:
         return int(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is neither a number nor auto", param_hint="--bits") from None
+        raise typer.BadParameter(f"{text!r} is neither a number nor auto", param_hint=option) from None
 
 
 @app.command()
@@ -285,8 +286,15 @@ def train(
     step: Annotated[float | None, typer.Option(help="First step size.", show_default="from the data")] = None,
     schedule: Annotated[str, typer.Option(help="cosine or inverse, the paper's alpha/epoch.")] = "cosine",
     debias: Annotated[str, typer.Option(help="auto, diagonal, collapsed, double-sampling or naive.")] = "auto",
-    model_bits: Annotated[int, typer.Option(help="32, 16, 8 or 4.")] = 32,
+    model_bits: Annotated[
+        str, typer.Option(help="32, 16, 8, 4, or auto: integers of 8 bits where the codes allow it.")
+    ] = "auto",
     gradient_bits: Annotated[int, typer.Option(help="32, 16, 8 or 4.")] = 32,
+    residual_bits: Annotated[str, typer.Option(help="16, 8, 4, or auto: as the model's.")] = "auto",
+    tolerance: Annotated[float, typer.Option(help="Stop when three epochs gain less than this share; 0: never.")] = 0.0,
+    checkpoint: Annotated[Path | None, typer.Option(help="A file to keep the run's state in.", show_default=False)] = None,
+    checkpoint_every: Annotated[float, typer.Option(help="Seconds from one to the next.")] = EVERY,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, where there is one.")] = False,
     test_fraction: Annotated[float, typer.Option(help="Share of rows to measure on instead of training.")] = 0.0,
     seed: int = 0,
     threads: Threads = None,
@@ -300,8 +308,10 @@ def train(
     with Dataset(file) as data:
         model = train_model(
             data, loss=loss, penalty=penalty, strength=strength, epochs=epochs, batch=batch, step=step, schedule=schedule,
-            debias=debias, model_bits=model_bits, gradient_bits=gradient_bits, test_fraction=test_fraction, threads=threads,
-            seed=seed, progress=False if as_json else print_epoch,
+            debias=debias, model_bits=_width(model_bits, "--model-bits"), gradient_bits=gradient_bits,
+            residual_bits=_width(residual_bits, "--residual-bits"), test_fraction=test_fraction, tolerance=tolerance,
+            checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume, threads=threads, seed=seed,
+            progress=False if as_json else print_epoch,
         )  # fmt: skip
     if output is not None:
         model.save(output)
@@ -320,6 +330,7 @@ def train(
             on = f"{about[f'{part}_accuracy_rows']:,} {about[f'{part}_accuracy_on']}"
             lines.append((f"{part} accuracy", f"{about[f'{part}_accuracy']:.2%} on {on}"))
     lines += [
+        ("computed in", "integers" if about["engine"] == "integer" else "float32"),
         ("debias", f"{about['debias']}, share {about['share']:g}: {about['debias_reason']}"),
         ("batch, first step", f"{about['batch']:,} rows, {about['step']:.4g}"),
         ("seconds per epoch", f"{seconds:.4g}"),

@@ -121,6 +121,19 @@ class Dataset:
         """Packed rows of one chunk: uint8 (rows, stride)."""
         return self._file.read_chunk(number)
 
+    def map_rows(self) -> NDArray[np.uint8] | None:
+        """All packed rows, and what fills up the last chunk, as a view of the file; None where they are not in one piece."""
+        return self._file.map_rows()
+
+    @property
+    def cold(self) -> bool:
+        """Whether chunks are compressed or still unchecked, or the file too large to stay in memory."""
+        return self._file.cold
+
+    def prepare_mapped(self, mapped: NDArray[np.uint8], first: int, last: int) -> None:
+        """Ask the system for rows first..last-1 of `map_rows`, and check their chunks' digests, once."""
+        self._file.prepare_mapped(mapped, first, last)
+
     def packed(self, rows: Rows = None) -> NDArray[np.uint8]:
         """Packed rows, uint8 (m, stride); `rows` as in `decode`."""
         wanted = self._rows(rows)
@@ -201,7 +214,7 @@ class Dataset:
         order = EpochOrder(
             self.shape[0],
             self.chunk_rows,
-            self.chunk_rows * self.stride,
+            self.stride,
             check_seed(seed),
             check_integer("epoch", epoch, 0, 2**31 - 1),
         )
@@ -210,7 +223,7 @@ class Dataset:
     def _epoch(self, order: EpochOrder, size: int, threads: int) -> Iterator[Batch]:
         left = np.empty(0, np.int64)
         held = np.empty((0, self.stride), np.uint8)
-        for numbers in order.windows():
+        for numbers in order.shuffled():
             left = np.concatenate([left, numbers])
             held = np.concatenate([held, self.packed(numbers)])
             whole = len(left) // size * size

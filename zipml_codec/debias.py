@@ -13,8 +13,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from .engine import make_engine, noise_of
 from .kernels import sgd as kernel
-from .sgd import Curvature, Fit, Plan, default_batch, noise_of, schedule, start
+from .plan import Plan, schedule
+from .sgd import Curvature, Fit, default_batch
 from .stream import TrainingData, Window
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -69,20 +71,19 @@ def choose_share(data: TrainingData, pilot: Window, plan: Plan, curvature: Curva
 
 def _pilot(data: TrainingData, pilot: Window, held: int, plan: Plan, curvature: Curvature) -> Fit:
     """Train on all but the first `held` rows."""
-    rows = data.rows(kernel.MEAN, 0)
-    rows.hold(pilot.data, pilot.labels, pilot.numbers)
     train = np.arange(held, len(pilot.data), dtype=np.uintp)
     plan.batch = min(plan.batch, default_batch(len(train)))
     plan.step = curvature.step(plan.batch)
     plan.epochs = min(plan.epochs, PILOT_EPOCHS)
-    state = start(data, plan)
+    engine = make_engine(data, plan)
     generator = np.random.Generator(np.random.Philox(plan.seed))
     steps_an_epoch = -(-len(train) // plan.batch)
     for epoch in range(plan.epochs):
         steps = schedule(plan.schedule, plan.step, epoch, plan.epochs, steps_an_epoch)
-        if not state.run(rows, generator.permutation(train), steps, plan.threads)[2]:
-            return Fit(state.weights.astype(np.float64), state.bias, False)
-    return Fit(state.weights.astype(np.float64), state.bias, bool(np.isfinite(state.weights).all()))
+        window = Window(pilot.data, pilot.labels, pilot.numbers, generator.permutation(train))
+        if not engine.run(window, steps, plan.threads)[2]:
+            return Fit(engine.weights.astype(np.float64), engine.bias, False)
+    return Fit(engine.weights.astype(np.float64), engine.bias, bool(np.isfinite(engine.weights).all()))
 
 
 def _losses(

@@ -9,52 +9,58 @@ from numpy.typing import NDArray
 
 from .kernels import philox
 
-WINDOW_BYTES = 32 << 20
+WINDOW_BYTES = 8 << 20  # shuffled together: random rows of it still come from the caches
+UNIT_BYTES = 64 << 10  # of a unit, where any rows can be had
+FEWEST_UNITS = 8
 TEST_SCALE = 2.0**64
 
 
-class EpochOrder:
-    """Chunks in random order, rows in random order within windows of chunks (FORMAT.md, section 2, order).
+def unit_rows(row_bytes: int) -> int:
+    """Rows of a unit where any rows can be had."""
+    return max(1, UNIT_BYTES // row_bytes)
 
-    A window holds as many chunks as fit in WINDOW_BYTES, at least 8 where there are as many: sequential reads of whole
-    chunks, and rows that come together in an epoch were neighbours in the file only if their chunks met by chance.
+
+class EpochOrder:
+    """Units of neighbouring rows in random order, rows in random order within windows of units (FORMAT.md, section 5, order).
+
+    A window holds as many units as fit in WINDOW_BYTES, at least FEWEST_UNITS where there are as many: sequential reads of
+    whole units, and rows that come together in an epoch were neighbours in the file only if their units met by chance.
 
     Parameters
     ----------
-    rows, chunk_rows : int
-    chunk_bytes : int
-        Bytes of a chunk.
+    rows, unit : int
+        All rows, and those of a unit: a chunk where chunks are read whole, else `unit_rows`.
+    row_bytes : int
     seed, epoch : int
     """
 
-    def __init__(self, rows: int, chunk_rows: int, chunk_bytes: int, seed: int, epoch: int) -> None:
-        self.rows, self.chunk_rows, self.seed, self.epoch = rows, chunk_rows, seed, epoch
-        chunks = -(-rows // chunk_rows)
-        self.window = max(8, WINDOW_BYTES // chunk_bytes)
-        keys = philox.keys(seed, philox.ORDER, 2 * epoch, 0, chunks)
-        self.chunks: NDArray[np.int64] = np.argsort(keys, kind="stable").astype(np.int64)
+    def __init__(self, rows: int, unit: int, row_bytes: int, seed: int, epoch: int) -> None:
+        self.rows, self.unit, self.seed, self.epoch = rows, unit, seed, epoch
+        units = -(-rows // unit)
+        self.window = max(FEWEST_UNITS, WINDOW_BYTES // (unit * row_bytes))
+        keys = philox.keys(seed, philox.ORDER, 2 * epoch, 0, units)
+        self.units: NDArray[np.int64] = np.argsort(keys, kind="stable").astype(np.int64)
 
-    def chunk_windows(self) -> Iterator[NDArray[np.int64]]:
-        """Chunk numbers of each window."""
-        for start in range(0, len(self.chunks), self.window):
-            yield self.chunks[start : start + self.window]
+    def windows(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Number and units of each window."""
+        for number, start in enumerate(range(0, len(self.units), self.window)):
+            yield number, self.units[start : start + self.window]
 
-    def rows_of(self, chunk: int) -> tuple[int, int]:
-        """First row of a chunk, and the row after its last."""
-        return chunk * self.chunk_rows, min((chunk + 1) * self.chunk_rows, self.rows)
+    def numbers(self, units: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Row numbers of some units, unit after unit."""
+        within = np.arange(self.unit, dtype=np.uint64)
+        rows: NDArray[np.uint64] = (units[:, None].astype(np.uint64) * np.uint64(self.unit) + within).reshape(-1)
+        return rows[rows < self.rows] if len(rows) and rows.max() >= self.rows else rows
 
-    def shuffle(self, chunks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Row numbers of a window, chunk after chunk, and the order in which to take them."""
-        spans = [self.rows_of(int(chunk)) for chunk in chunks]
-        numbers = np.concatenate([np.arange(start, end) for start, end in spans])
-        keys = [philox.keys(self.seed, philox.ORDER, 2 * self.epoch + 1, start, end - start) for start, end in spans]
-        return numbers, np.argsort(np.concatenate(keys), kind="stable").astype(np.int64)
+    def shuffle(self, values: NDArray[np.uint64], window: int) -> NDArray[np.uint64]:
+        """What stands for the rows of a window, unit after unit, put into the window's random order in place."""
+        philox.shuffle(values, self.seed, philox.ORDER, 2 * self.epoch + 1, window)
+        return values
 
-    def windows(self) -> Iterator[NDArray[np.int64]]:
+    def shuffled(self) -> Iterator[NDArray[np.int64]]:
         """Row numbers of each window, in the order of the epoch."""
-        for chunks in self.chunk_windows():
-            numbers, order = self.shuffle(chunks)
-            yield numbers[order]
+        for window, units in self.windows():
+            yield self.shuffle(self.numbers(units), window).astype(np.int64)
 
 
 def held_out(seed: int, fraction: float, first: int, count: int) -> NDArray[np.bool_]:

@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arrays import check_choice, check_integer, check_number, check_seed
+from .checkpoint import Cursor, Track
+from .engine import make_engine, noise_of
 from .errors import DivergenceError
 from .kernels import sgd as kernel
-from .stream import Stream, TrainingData, Window, inverse_std
+from .plan import Plan, schedule
+from .stream import Stream, TrainingData, Window
 
-SCHEDULES = ("cosine", "inverse")
 SCALES = ("max", "l2")
 CURVATURE_ROWS, CURVATURE_VALUES = 4096, 16 << 20
 POWER_ITERATIONS = 30
@@ -70,14 +72,6 @@ def curvature_of(standardised: NDArray[np.float32]) -> Curvature:
     return Curvature(largest, float(np.percentile(norms, 99)), float(norms.max()), tail)
 
 
-def schedule(name: str, first: float, epoch: int, epochs: int, steps_an_epoch: int) -> NDArray[np.float32]:
-    """Step sizes of one epoch, counted from 0: cosine decay to zero over all epochs, or the paper's alpha / epoch."""
-    if name == "inverse":
-        return np.full(steps_an_epoch, first / (epoch + 1), np.float32)
-    t: NDArray[np.float64] = (epoch * steps_an_epoch + np.arange(steps_an_epoch)) / (epochs * steps_an_epoch)
-    return np.asarray(first * (1 + np.cos(np.pi * t)) / 2, np.float32)
-
-
 def quantize_vector(v: ArrayLike, levels: int, scale: str = "max", seed: int = 0) -> NDArray[np.float32]:
     """Q(v): unbiased stochastic rounding of a vector (ZipML, section 2.1: the quantizer of model and gradient).
 
@@ -102,24 +96,6 @@ def quantize_vector(v: ArrayLike, levels: int, scale: str = "max", seed: int = 0
 
 
 @dataclass
-class Plan:
-    """One training run."""
-
-    epochs: int
-    batch: int
-    step: float
-    schedule: str = "cosine"
-    strength: float = 0.0
-    model_bits: int = 32
-    gradient_bits: int = 32
-    estimator: int = kernel.MEAN
-    share: float = 0.0  # c: how much of D is subtracted (diagonal)
-    seed: int = 0
-    threads: int = 1
-    bias: float = 0.0  # where the intercept starts: the labels' mean
-
-
-@dataclass
 class Fit:
     """A model in standardised units and how it came about."""
 
@@ -132,73 +108,52 @@ class Fit:
 EpochEnd = Callable[[dict[str, Any]], None]
 
 
-def noise_of(data: TrainingData) -> NDArray[np.float64]:
-    """D in standardised units."""
-    return data.noise * inverse_std(data.std) ** 2
+def run(stream: Stream, plan: Plan, on_epoch: EpochEnd | None = None, track: Track | None = None) -> Fit:
+    """Train once. Stops early, `finite` False, where the model leaves the finite numbers.
 
-
-def start(data: TrainingData, plan: Plan) -> kernel.State:
-    """A zero model for `plan`.
-
-    D is the variance of a code's mean; where the residual is of one sample, as in double-sampling, it varies `samples`
-    times as much: mean (q.x + b0 - y)^2 exceeds the loss of the data by samples * x'Dx.
+    `track`, where given, keeps checkpoints, and says where to go on from and when to stop.
     """
-    noise = noise_of(data)
-    curvature = plan.strength - plan.share * noise
-    if plan.estimator == kernel.DOUBLE:
-        noise = noise * data.samples
-    state = kernel.State(
-        data.shape[1],
-        plan.batch,
-        curvature.astype(np.float32),
-        noise.astype(np.float32),
-        plan.model_bits,
-        plan.gradient_bits,
-        plan.seed,
-    )
-    state.bias = plan.bias
-    return state
-
-
-def run(stream: Stream, plan: Plan, on_epoch: EpochEnd | None = None) -> Fit:
-    """Train once. Stops early, `finite` False, where the model leaves the finite numbers."""
     data = stream.data
-    state = start(data, plan)
+    engine = make_engine(data, plan)
     history: list[dict[str, Any]] = []
     steps_an_epoch = -(-stream.train_rows // plan.batch)
-    for epoch in range(plan.epochs):
+    at = Cursor() if track is None else track.start(engine, history)
+    for epoch in range(at.epoch, plan.epochs):
         begun = time.perf_counter()
-        rows = data.rows(plan.estimator, (plan.seed + 1 + epoch) % 2**64)
+        engine.begin(epoch)
         steps = schedule(plan.schedule, plan.step, epoch, plan.epochs, steps_an_epoch)
-        loss = noise = 0.0
-        done = 0
-        for window in stream.batches(epoch, plan.batch):
-            rows.hold(window.data, window.labels, window.numbers)
-            part_loss, part_noise, finite = state.run(rows, window.order, steps[done:], plan.threads)
-            done += -(-len(window.order) // plan.batch)
-            loss, noise = loss + part_loss, noise + part_noise
+        for window in stream.batches(epoch, plan.batch, at.steps * plan.batch):
+            part_loss, part_noise, finite = engine.run(window, steps[at.steps :], plan.threads)
+            at.steps += -(-len(window.order) // plan.batch)
+            at.loss, at.noise = at.loss + part_loss, at.noise + part_noise
             if not finite:
-                return Fit(state.weights[: data.shape[1]].astype(np.float64), state.bias, False, history)
-        seconds = time.perf_counter() - begun
+                return Fit(engine.weights[: data.shape[1]].astype(np.float64), engine.bias, False, history)
+            if track is not None:
+                track.step(engine, at, history)
         entry = {
             "epoch": epoch + 1,
-            "train_loss": (loss - noise) / stream.train_rows,
+            "train_loss": (at.loss - at.noise) / stream.train_rows,
             "test_loss": None,
-            "seconds": seconds,
+            "seconds": time.perf_counter() - begun,
         }
         if stream.test_rows:
-            entry["test_loss"] = evaluate(stream, state.weights, state.bias, plan.threads, test=True)["loss"]
+            entry["test_loss"] = evaluate(stream, engine.weights, engine.bias, plan.threads, test=True)["loss"]
         history.append(entry)
+        at = Cursor(epoch + 1)
         if on_epoch is not None:
             on_epoch(entry)
-    weights = state.weights[: data.shape[1]].astype(np.float64)
-    return Fit(weights, state.bias, bool(np.isfinite(weights).all()), history)
+        if track is not None and track.epoch(engine, at, history):
+            break
+    weights = engine.weights[: data.shape[1]].astype(np.float64)
+    return Fit(weights, engine.bias, bool(np.isfinite(weights).all()), history)
 
 
-def run_to_the_end(stream: Stream, plan: Plan, on_epoch: EpochEnd | None, say: Callable[[str], None]) -> Fit:
+def run_to_the_end(
+    stream: Stream, plan: Plan, on_epoch: EpochEnd | None, say: Callable[[str], None], track: Track | None = None
+) -> Fit:
     """Train; where that diverges, again from zero with half the step."""
     for _ in range(HALVINGS + 1):
-        fit = run(stream, plan, on_epoch)
+        fit = run(stream, plan, on_epoch, track)
         if fit.finite:
             return fit
         say(f"training diverged at step size {plan.step:.3g}: starting again with half of it")
@@ -239,9 +194,10 @@ def standardised(data: TrainingData, window: Window, count: int, threads: int) -
     return np.ascontiguousarray(out[:, data.std > 0])
 
 
-def check_bits(name: str, bits: int) -> int:
-    """Bits of a vector in training."""
-    return int(check_choice(name, bits, (32, 16, 8, 4)))
+def check_bits(name: str, bits: Any, more: tuple[str, ...]) -> int | str:
+    """Bits of a vector in training, or one of `more`."""
+    chosen = check_choice(name, bits, (*more, *((16, 8, 4) if name == "residual_bits" else (32, 16, 8, 4))))
+    return chosen if isinstance(chosen, str) else int(chosen)
 
 
 def check_step(step: float | None) -> float | None:

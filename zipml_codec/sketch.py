@@ -136,7 +136,8 @@ class Sketch:
         for part in self.room[1:]:
             add_cells(self.room[0], part)
         self.room = self.room[:1]
-        return self.room[0]
+        total: NDArray[np.void] = self.room[0]
+        return total
 
     def segments(self, low: NDArray[np.float32], high: NDArray[np.float32], features: slice | None = None) -> Segments:
         """Some features' cells as segments of evenly spread weight."""

@@ -8,14 +8,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .ahead import read_ahead
 from .arrays import as_rows
 from .codec import Codec
 from .dataset import Dataset
 from .errors import DataError
 from .kernels import sgd as kernel
-from .order import WINDOW_BYTES, EpochOrder, held_out
+from .order import EpochOrder, held_out, unit_rows
 
 BLOCK = 64
+KEPT_BYTES = 32 << 20  # data that are read once and kept
+PIECE_BYTES = 32 << 20  # windows that are handed on together, where that copies nothing
 Estimator = int
 
 
@@ -35,8 +38,18 @@ class TrainingData(Protocol):
     exact: tuple[NDArray[np.int64], NDArray[np.float32]] | None
     name: str
 
+    @property
+    def cold(self) -> bool:
+        """Whether rows must still be read, checked or unpacked before their use."""
+
     def chunk(self, number: int) -> NDArray[Any]:
-        """Rows of one chunk, as the kernel's Rows hold them."""
+        """Rows of one chunk, as the kernels hold them."""
+
+    def whole(self) -> NDArray[Any] | None:
+        """All rows as one array that costs no memory of its own, or None."""
+
+    def prepare(self, whole: NDArray[Any], first: int, last: int) -> None:
+        """Before rows first..last-1 of `whole` are used: ask for them, and check them the first time."""
 
     def rows(self, estimator: Estimator, draw_seed: int) -> kernel.Rows:
         """An empty kernel buffer that standardises rows by mean and std."""
@@ -71,6 +84,25 @@ class CodeRows:
         """Packed rows of one chunk, (m, stride)."""
         return self._data.read_chunk(number)
 
+    def whole(self) -> NDArray[np.uint8] | None:
+        """All rows, mapped, where the file has them in one piece and they do not fit into one window anyway."""
+        return None if self.shape[0] * self.row_bytes <= KEPT_BYTES else self._data.map_rows()
+
+    @property
+    def cold(self) -> bool:
+        """Whether chunks are unchecked or compressed, or the file is too large to stay in memory."""
+        return self._data.cold
+
+    def prepare(self, whole: NDArray[np.uint8], first: int, last: int) -> None:
+        """Ask for mapped rows, and check their chunks against their digests, once."""
+        if self.shape[0] * self.row_bytes > KEPT_BYTES:
+            self._data.prepare_mapped(whole, first, last)
+
+    @property
+    def codec(self) -> Codec:
+        """What the codes mean."""
+        return self._codec
+
     def rows(self, estimator: Estimator, draw_seed: int) -> kernel.Rows:
         """An empty buffer of packed rows."""
         return code_rows(self._codec, self.mean, self.std, estimator, draw_seed)
@@ -101,7 +133,7 @@ def code_rows(
 class FloatRows:
     """Rows of a float32 array: the same training on exact data, to compare with."""
 
-    samples, row_offset = 1, 0
+    samples, row_offset, cold = 1, 0, False
     columns: tuple[str, ...] | None = None
     exact: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
 
@@ -128,22 +160,33 @@ class FloatRows:
         """Rows of one chunk, (m, features)."""
         return self._x[number * self.chunk_rows : (number + 1) * self.chunk_rows]
 
+    def whole(self) -> NDArray[np.float32]:
+        """All rows."""
+        return self._x
+
+    def prepare(self, whole: NDArray[np.float32], first: int, last: int) -> None:
+        """Nothing: they are in memory, and were checked at the beginning."""
+
     def rows(self, estimator: Estimator, draw_seed: int) -> kernel.Rows:
         """An empty buffer of float32 rows."""
         return kernel.Rows(self.shape[1], mean=padded(self.mean), scale=padded(inverse_std(self.std)))
 
 
 class Window:
-    """Rows in memory: the buffer, and the order in which to take those of one part."""
+    """Rows in memory: a buffer, and which of its rows to take, in order."""
 
     def __init__(
-        self, data: NDArray[Any], labels: NDArray[np.float32], numbers: NDArray[np.uint64], order: NDArray[np.uintp]
+        self, data: NDArray[Any], labels: NDArray[np.float32], numbers: NDArray[np.uint64] | None, order: NDArray[np.uintp]
     ) -> None:
         self.data, self.labels, self.numbers, self.order = data, labels, numbers, order
 
 
 class Stream:
     """Epochs over the training rows or the test rows of some data; bounded memory, every row once an epoch.
+
+    Data that are one array, in memory or mapped from a file, are never copied: a window is an order of row numbers.
+    Others, compressed ones say, are read window by window. While there is something to read, check or unpack, the next
+    window is made as one is in use; in memory, a third thread would only keep the kernels' threads waiting for each other.
 
     Parameters
     ----------
@@ -157,81 +200,135 @@ class Stream:
     def __init__(self, data: TrainingData, seed: int, test_fraction: float) -> None:
         self.data, self.seed, self.test_fraction = data, seed, test_fraction
         rows = data.shape[0]
-        self.test_rows = int(held_out(seed, test_fraction, 0, rows).sum()) if test_fraction else 0
+        self._held = held_out(seed, test_fraction, 0, rows) if test_fraction else None
+        self.test_rows = 0 if self._held is None else int(np.count_nonzero(self._held))
         self.train_rows = rows - self.test_rows
-        self._cached: NDArray[Any] | None = None
+        self.small = rows * data.row_bytes <= KEPT_BYTES
+        self._whole: NDArray[Any] | None = None
+        self._rows: NDArray[Any] | None = None  # `_whole` without what fills up the last chunk
+        self._numbers: NDArray[np.uint64] | None = None
 
-    def _buffer(self, chunks: NDArray[np.int64]) -> NDArray[Any]:
-        """The rows of some chunks, one after the other. Data that fit in one window are read once."""
-        total = self.data.shape[0] * self.data.row_bytes
-        if total <= WINDOW_BYTES:
-            if self._cached is None:
+    def _all_rows(self) -> NDArray[Any] | None:
+        """All rows as one array, or None. Data that fit in one window are read once."""
+        if self._whole is None:
+            self._whole = self.data.whole()
+            if self._whole is None and self.small:
                 count = -(-self.data.shape[0] // self.data.chunk_rows)
-                self._cached = np.concatenate([self.data.chunk(number) for number in range(count)])
-            return self._cached
-        return np.concatenate([self.data.chunk(int(number)) for number in chunks])
+                self._whole = np.concatenate([self.data.chunk(number) for number in range(count)])
+            self._rows = None if self._whole is None else self._whole[: self.data.shape[0]]
+        return self._whole
+
+    def _row_numbers(self, rows: NDArray[np.uint64] | None) -> NDArray[np.uint64] | None:
+        """Numbers of rows in the data they came from, where the trainer draws samples by them."""
+        if self.data.samples < 2:
+            return None
+        if rows is not None:
+            return rows + np.uint64(self.data.row_offset)
+        if self._numbers is None:
+            self._numbers = np.arange(self.data.shape[0], dtype=np.uint64) + np.uint64(self.data.row_offset)
+        return self._numbers
 
     def windows(self, epoch: int, *, test: bool = False) -> Iterator[Window]:
         """Windows of an epoch's training rows, or of the test rows."""
-        data = self.data
-        order = EpochOrder(data.shape[0], data.chunk_rows, data.chunk_rows * data.row_bytes, self.seed, epoch)
-        small = data.shape[0] * data.row_bytes <= WINDOW_BYTES
-        groups = [np.sort(order.chunks)] if small else order.chunk_windows()
-        for chunks in groups:
-            numbers, taken = order.shuffle(chunks)
-            if self.test_fraction:
-                spans = [order.rows_of(int(chunk)) for chunk in chunks]
-                held = [held_out(self.seed, self.test_fraction, start, end - start) for start, end in spans]
-                taken = taken[np.concatenate(held)[taken] == test]
-            elif test:
-                return
-            yield Window(
-                self._buffer(chunks),
-                data.labels[numbers],
-                (numbers + data.row_offset).astype(np.uint64),
-                taken.astype(np.uintp),
-            )
+        if test and not self.test_rows:
+            return iter(())
+        made = self._windows(epoch, test)
+        return read_ahead(made) if self.data.cold and not self.small else made
 
-    def batches(self, epoch: int, batch: int) -> Iterator[Window]:
-        """Windows of an epoch whose rows are whole batches but for the last: what is left over joins the next window."""
+    def _windows(self, epoch: int, test: bool) -> Iterator[Window]:
+        data, rows = self.data, self.data.shape[0]
+        if self._all_rows() is not None:
+            yield from self._mapped(epoch, test)
+            return
+        order = EpochOrder(rows, data.chunk_rows, data.row_bytes, self.seed, epoch)
+        for number, chunks in order.windows():
+            numbers = order.numbers(chunks)
+            buffer = np.concatenate([data.chunk(int(chunk)) for chunk in chunks])
+            places = order.shuffle(np.arange(len(numbers), dtype=np.uint64), number)
+            yield Window(buffer, data.labels[numbers], self._row_numbers(numbers), self._part(places, numbers, test))
+
+    def _mapped(self, epoch: int, test: bool) -> Iterator[Window]:
+        """Windows of one array: orders of its rows, several windows in one."""
+        data, whole, rows = self.data, self._whole, self._rows
+        assert whole is not None and rows is not None
+        order = EpochOrder(len(rows), unit_rows(data.row_bytes), data.row_bytes, self.seed, epoch)
+        together: list[NDArray[np.uintp]] = []
+        gathered = 0
+        for number, units in order.windows():
+            numbers = order.numbers(units)
+            if data.cold:
+                for first in (units * order.unit).tolist():
+                    data.prepare(whole, first, min(first + order.unit, len(rows)))
+            gathered += len(numbers)
+            together.append(self._part(order.shuffle(numbers, number), None, test))
+            if gathered * data.row_bytes >= PIECE_BYTES:
+                yield Window(rows, data.labels, self._row_numbers(None), np.concatenate(together))
+                together, gathered = [], 0
+        if together:
+            yield Window(rows, data.labels, self._row_numbers(None), np.concatenate(together))
+
+    def _part(self, places: NDArray[np.uint64], rows: NDArray[np.uint64] | None, test: bool) -> NDArray[np.uintp]:
+        """Of a window's places, those of training or of test rows; `rows`: the row of each place, its own number where None."""
+        if self._held is not None:
+            held = self._held[places] if rows is None else self._held[rows[places]]
+            places = places[held == test]
+        return places.astype(np.uintp, copy=False)
+
+    def batches(self, epoch: int, batch: int, done: int = 0) -> Iterator[Window]:
+        """Windows of an epoch whose rows are whole batches but for the last: what is left over joins the next window.
+
+        Parameters
+        ----------
+        epoch, batch : int
+        done : int
+            Rows, in whole batches, that are to be left out at the beginning: they were trained on.
+        """
         left: Window | None = None
         for window in self.windows(epoch):
-            if left is not None:
+            if left is not None and len(left.order):
                 window = _join(left, window)
             whole = len(window.order) // batch * batch
-            yield Window(window.data, window.labels, window.numbers, window.order[:whole])
-            rest = window.order[whole:]
-            left = Window(
-                window.data[rest], window.labels[rest], window.numbers[rest], np.arange(len(rest), dtype=np.uintp)
-            )
-        if left is not None and len(left.order):
+            skipped = min(done, whole)
+            done -= skipped
+            if skipped < whole:
+                yield Window(window.data, window.labels, window.numbers, window.order[skipped:whole])
+            left = Window(window.data, window.labels, window.numbers, window.order[whole:])
+        if left is not None and len(left.order) and not done:
             yield left
 
     def sample(self, count: int) -> Window:
         """At most `count` training rows, a uniform sample, gathered in one pass: in random order, the order being 0, 1, ..."""
         share = min(1.0, count / max(self.train_rows, 1))
         parts = [part for part in self._sampled(share) if len(part.data)]
-        data, labels, numbers = (
-            np.concatenate([getattr(part, name) for part in parts]) for name in ("data", "labels", "numbers")
-        )
-        data, labels, numbers = data[:count], labels[:count], numbers[:count]
-        return Window(data, labels, numbers, np.arange(len(data), dtype=np.uintp))
+        data = np.concatenate([part.data for part in parts])[:count]
+        labels = np.concatenate([part.labels for part in parts])[:count]
+        kept = [part.numbers for part in parts if part.numbers is not None]
+        return Window(data, labels, np.concatenate(kept)[:count] if kept else None, np.arange(len(data), dtype=np.uintp))
 
     def _sampled(self, share: float) -> Iterator[Window]:
         generator = np.random.Generator(np.random.Philox(self.seed))
         for window in self.windows(2**30):
             keep = window.order if share >= 1 else window.order[generator.random(len(window.order)) < share]
-            yield Window(
-                window.data[keep], window.labels[keep], window.numbers[keep], np.arange(len(keep), dtype=np.uintp)
-            )
+            yield _picked(window, keep)
+
+
+def _picked(window: Window, keep: NDArray[np.uintp]) -> Window:
+    """Some rows of a window as a window of their own."""
+    numbers = None if window.numbers is None else window.numbers[keep]
+    return Window(window.data[keep], window.labels[keep], numbers, np.arange(len(keep), dtype=np.uintp))
 
 
 def _join(left: Window, window: Window) -> Window:
-    if not len(left.order):
-        return window
+    """What is left of one window before the next: of one array just the orders, else the few rows with the next buffer."""
+    if left.data is window.data:
+        return Window(window.data, window.labels, window.numbers, np.concatenate([left.order, window.order]))
+    few = _picked(left, left.order)
+    numbers = None
+    if few.numbers is not None and window.numbers is not None:
+        numbers = np.concatenate([few.numbers, window.numbers])
     return Window(
-        np.concatenate([left.data, window.data]),
-        np.concatenate([left.labels, window.labels]),
-        np.concatenate([left.numbers, window.numbers]),
-        np.concatenate([left.order, window.order + len(left.data)]).astype(np.uintp),
+        np.concatenate([few.data, window.data]),
+        np.concatenate([few.labels, window.labels]),
+        numbers,
+        np.concatenate([few.order, window.order + np.uintp(len(few.data))]),
     )

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from .arrays import check_choice, check_integer, check_number, check_seed, thread_count
+from .checkpoint import EVERY, Track
 from .dataset import Dataset
 from .debias import LOSS_FLOOR, SHARES, choose_share, pilot_rows
+from .engine import engine_of
 from .errors import DataError, OptionError
 from .kernels import sgd as kernel
 from .model import Model
 from .order import held_out
+from .plan import SCHEDULES, Plan
 from .sgd import (
-    SCHEDULES,
     Curvature,
     Fit,
-    Plan,
     check_bits,
     check_step,
     curvature_of,
@@ -40,6 +44,11 @@ ESTIMATORS = {"collapsed": kernel.COLLAPSED, "double-sampling": kernel.DOUBLE}
 
 EXACT_ROWS = 100  # fewer say little about an accuracy
 
+AUTO = ("auto",)
+AUTO_BITS = 8
+#: of a plan, what the user asks for: the rest is found
+PLANNED = ("epochs", "batch", "schedule", "strength", "model_bits", "gradient_bits", "residual_bits", "seed")
+
 logger = logging.getLogger("zipml_codec")
 
 
@@ -54,9 +63,14 @@ def train(
     step: float | None = None,
     schedule: str = "cosine",
     debias: str = "auto",
-    model_bits: int = 32,
+    model_bits: int | str = "auto",
     gradient_bits: int = 32,
+    residual_bits: int | str = "auto",
     test_fraction: float = 0.0,
+    tolerance: float = 0.0,
+    checkpoint: str | PathLike[str] | None = None,
+    checkpoint_every: float = EVERY,
+    resume: bool = False,
     threads: int | None = None,
     seed: int = 0,
     progress: bool | Callable[[dict[str, Any]], None] = False,
@@ -90,12 +104,26 @@ def train(
         double-sampling: the paper's, two samples drawn at random; collapsed: its expectation given the code (both need
         samples >= 2); diagonal: subtract the mean variance D, which the file holds. auto: diagonal with the share of D that
         serves best on held-out rows, none where that is unsure; `Model.info` says which and why.
-    model_bits, gradient_bits : {32, 16, 8, 4}
-        Stochastic rounding of the model before each batch and of each gradient (the paper's Q_m and Q_g).
+    model_bits : {"auto", 32, 16, 8, 4}
+        Unbiased rounding of the model before each batch (the paper's Q_m). Below 32, and with levels that are uniform or on the
+        byte grid, everything is computed in integers, from the packed codes, at the speed of memory. auto: 8 bits so, which
+        loses nothing, else 32.
+    gradient_bits : {32, 16, 8, 4}
+        Unbiased rounding of each gradient (Q_g).
+    residual_bits : {"auto", 16, 8, 4}
+        Unbiased rounding of the residuals z - y in integer training. auto: as the model's.
     test_fraction : float
         Share of rows, chosen by their numbers and the seed, that are not trained on but measured after each epoch.
+    tolerance : float
+        Stop early when three epochs have brought the test loss, or the training loss where no rows are held out, down by less
+        than this share; 0: never.
+    checkpoint : str or path, optional
+        A file to keep the run's state in, every `checkpoint_every` seconds at the end of a window of rows, and at the end.
+    checkpoint_every : float
+    resume : bool
+        Go on from the checkpoint, where there is one, to the same model, bit for bit, as without the interruption.
     threads : int, optional
-        Results do not depend on it.
+        Default: the physical cores, or fewer where OMP_NUM_THREADS or threadpoolctl say so. Results do not depend on it.
     seed : int
     progress : bool or callable
         Print losses on standard error, or call with each epoch's entry of `Model.history`.
@@ -127,7 +155,7 @@ def train(
     check_choice("schedule", schedule, SCHEDULES)
     check_choice("debias", debias, DEBIAS)
     test_fraction = check_number("test_fraction", test_fraction, 0, 0.99)
-    given = check_step(step)
+    given, bits = check_step(step), check_bits("model_bits", model_bits, AUTO)
     source = training_data(data)
     _check(source, loss, debias)
     workers, seed = thread_count(threads), check_seed(seed)
@@ -136,25 +164,42 @@ def train(
         raise DataError(f"{source.name}: no training rows are left by test_fraction={test_fraction}")
     size = default_batch(stream.train_rows) if batch is None else check_integer("batch", batch, 1)
     size = min(size, stream.train_rows)
-    pilot = stream.sample(pilot_rows(source))
-    curvature = curvature_of(standardised(source, pilot, sample_rows(source.shape[1]), workers))
+    if resume and checkpoint is None:
+        raise OptionError("resume goes on from a checkpoint: name it with checkpoint=")
+    estimator = ESTIMATORS.get(debias, kernel.MEAN)
+    model_width, residual_width = _widths(source, bits, check_bits("residual_bits", residual_bits, AUTO), estimator)
     plan = Plan(
         epochs=check_integer("epochs", epochs, 1),
         batch=size,
-        step=given or curvature.step(size),
+        step=given or 0.0,
         schedule=schedule,
         strength=check_number("strength", strength, 0) if penalty == "l2" else 0.0,
-        model_bits=check_bits("model_bits", model_bits),
-        gradient_bits=check_bits("gradient_bits", gradient_bits),
-        estimator=ESTIMATORS.get(debias, kernel.MEAN),
+        model_bits=model_width,
+        gradient_bits=int(check_bits("gradient_bits", gradient_bits, ())),
+        residual_bits=residual_width,
+        estimator=estimator,
         seed=seed,
         threads=workers,
-        bias=float(pilot.labels.mean(dtype=np.float64)),
     )
-    plan.share, reason = _share(source, pilot, plan, curvature, debias)
-    logger.info("debias=%s: share %g of the correction: %s", debias, plan.share, reason)
+    plan.engine = engine_of(source, plan.model_bits, plan.gradient_bits, estimator)
+    asked = _asked(source, plan, loss, debias, given, test_fraction)
+    track = Track(
+        None if checkpoint is None else Path(checkpoint),
+        asked,
+        check_number("tolerance", tolerance, 0, 1),
+        check_number("checkpoint_every", checkpoint_every, 0),
+    )
+    saved = track.resume() if resume else None
+    if saved is None:
+        first_step, reason = _prepare(stream, plan, given, debias)
+        logger.info("debias=%s: share %g of the correction: %s", debias, plan.share, reason)
+    else:
+        first_step, reason = saved.first_step, saved.reason
+        plan = replace(saved.plan, threads=workers)
+        logger.info("going on at epoch %d, step %d of %s", saved.cursor.epoch + 1, saved.cursor.steps, checkpoint)
+    logger.info("training in %s", _engine_says(plan))
     on_epoch = progress if callable(progress) else print_epoch if progress else None
-    fit, reason = _fit(stream, plan, curvature, given, on_epoch, debias == "auto", reason)
+    fit, reason = _fit(stream, plan, first_step, on_epoch, debias == "auto", reason, track)
     info = {
         "rows": source.shape[0],
         "train_rows": stream.train_rows,
@@ -162,18 +207,62 @@ def train(
         "batch": size,
         "step": plan.step,
         "schedule": schedule,
-        "epochs": epochs,
+        "epochs": len(fit.history),
         "penalty": penalty,
         "strength": plan.strength,
         "debias": debias,
         "share": plan.share,
         "debias_reason": reason,
-        "model_bits": model_bits,
-        "gradient_bits": gradient_bits,
+        "engine": plan.engine,
+        "model_bits": plan.model_bits,
+        "gradient_bits": plan.gradient_bits,
+        "residual_bits": plan.residual_bits if plan.engine == "integer" else 32,
         "seed": seed,
     } | _final(stream, fit, workers, bool(np.isin(source.labels[:4096], (-1, 1)).all()))
     coef = fit.weights * inverse_std(source.std)
     return Model(coef, fit.bias - float(coef @ source.mean), loss, source.columns, fit.history, info)
+
+
+def _widths(source: TrainingData, model_bits: int | str, residual_bits: int | str, estimator: int) -> tuple[int, int]:
+    """Bits of model and residual, where they were left open: integers where the codes allow it."""
+    if model_bits == "auto":
+        integers = engine_of(source, AUTO_BITS, 32, estimator) == "integer"
+        model_bits = AUTO_BITS if integers else 32
+    if residual_bits == "auto":
+        residual_bits = AUTO_BITS if model_bits == 32 else model_bits
+    return int(model_bits), int(residual_bits)
+
+
+def _asked(
+    source: TrainingData, plan: Plan, loss: str, debias: str, step: float | None, test_fraction: float
+) -> dict[str, Any]:
+    """What makes one run another: options and data, in a form that JSON keeps."""
+    values = np.concatenate([source.mean, source.std, source.noise])
+    return {
+        "loss": loss,
+        "debias": debias,
+        "step": step,
+        "test_fraction": test_fraction,
+        **{name: getattr(plan, name) for name in PLANNED},
+        "data": f"{source.shape[0]} x {source.shape[1]} rows, {xxhash.xxh3_64_hexdigest(values.tobytes())}",
+    }
+
+
+def _engine_says(plan: Plan) -> str:
+    if plan.engine == "integer":
+        return f"integers: model of {plan.model_bits} bits, residuals of {plan.residual_bits}"
+    return "float32" + ("" if plan.engine == "dense" else ", rows decoded inside the cache")
+
+
+def _prepare(stream: Stream, plan: Plan, given: float | None, debias: str) -> tuple[float, str]:
+    """First step, share of the correction and where the intercept starts, from a sample of rows: into the plan."""
+    source = stream.data
+    pilot = stream.sample(pilot_rows(source))
+    curvature = curvature_of(standardised(source, pilot, sample_rows(source.shape[1]), plan.threads))
+    plan.bias = float(pilot.labels.mean(dtype=np.float64))
+    plan.step = first_step = given or curvature.step(plan.batch)
+    plan.share, reason = _share(source, pilot, plan, curvature, debias)
+    return first_step, reason
 
 
 def training_data(data: Any) -> TrainingData:
@@ -212,25 +301,25 @@ def _share(source: TrainingData, pilot: Window, plan: Plan, curvature: Curvature
 def _fit(
     stream: Stream,
     plan: Plan,
-    curvature: Curvature,
-    given: float | None,
+    first_step: float,
     on_epoch: Callable[[dict[str, Any]], None] | None,
     fall_back: bool,
     reason: str,
+    track: Track,
 ) -> tuple[Fit, str]:
     """The run on all rows; auto goes to the next smaller share where the outcome cannot be trusted."""
     variance = float(np.var(stream.data.labels, dtype=np.float64))
     while True:
-        fit = run_to_the_end(stream, plan, on_epoch, logger.warning)
+        track.begin(plan, first_step, reason)
+        fit = run_to_the_end(stream, plan, on_epoch, logger.warning, track)
         if not fall_back or plan.share == 0:
             return fit, reason
-        halved = plan.step < (given or curvature.step(plan.batch))
-        if not halved and 2 * fit.history[-1]["train_loss"] >= LOSS_FLOOR * variance:
+        if plan.step >= first_step and 2 * fit.history[-1]["train_loss"] >= LOSS_FLOOR * variance:
             return fit, reason
         smaller = max(share for share in SHARES if share < plan.share)
         reason = f"share {plan.share:g} was unstable on all rows; {smaller:g} instead"
         logger.warning("debias='auto': %s", reason)
-        plan.share, plan.step = smaller, given or curvature.step(plan.batch)
+        plan.share, plan.step = smaller, first_step
 
 
 def _final(stream: Stream, fit: Fit, threads: int, signs: bool) -> dict[str, Any]:

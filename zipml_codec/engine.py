@@ -1,0 +1,210 @@
+"""What takes the steps: training in integers from the codes, in float32 from decoded codes, or from float32 rows.
+
+One interface for the three kernels. Integers where the codes allow it: levels are uniform or on the byte grid
+(zipml_codec/tables.py), and the gradient's estimator uses the codes' means.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .codec import Codec
+from .kernels import integer as integer_kernel
+from .kernels import sgd as kernel
+from .plan import Plan
+from .stream import CodeRows, FloatRows, TrainingData, Window, inverse_std
+from .tables import grid_steps
+
+OFF_GRID = 0.05  # steps that float32 may have moved a level off the byte grid
+
+
+class Engine(Protocol):
+    """A model on its way, in standardised units."""
+
+    bias: float
+    steps: int
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """The model, padded; the array itself."""
+
+    def begin(self, epoch: int) -> None:
+        """Before the first window of an epoch."""
+
+    def run(self, window: Window, steps: NDArray[np.float32], threads: int) -> tuple[float, float, bool]:
+        """Steps over a window: the sum of losses, what rounding added to it in expectation, whether all is finite."""
+
+
+def noise_of(data: TrainingData) -> NDArray[np.float64]:
+    """D in standardised units."""
+    return data.noise * inverse_std(data.std) ** 2
+
+
+def make_engine(data: TrainingData, plan: Plan) -> Engine:
+    """The engine that a plan names, with a zero model; see `engine_of`."""
+    if plan.engine == "integer" and isinstance(data, CodeRows):
+        return IntegerEngine(data, plan)
+    if plan.engine == "dense" and isinstance(data, FloatRows):
+        return DenseEngine(data, plan)
+    return FloatEngine(data, plan)
+
+
+def engine_of(data: TrainingData, model_bits: int, gradient_bits: int, estimator: int) -> str:
+    """Which engine serves: "integer", "dense" (float32 rows in float32) or "float"."""
+    if isinstance(data, CodeRows) and model_bits < 32 and estimator == kernel.MEAN and integer_form(data.codec):
+        return "integer"
+    if isinstance(data, FloatRows) and model_bits == 32 and gradient_bits == 32:
+        return "dense"
+    return "float"
+
+
+def integer_form(codec: Codec) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.uint8] | None] | None:
+    """Codes as low + step * u, u the code itself or a byte from a table: (low, step, table), or None.
+
+    low, step : ndarray of shape (features or 1,), float64
+    table : ndarray of shape (features or 1, 2**bits), uint8, or None where u is the code
+    """
+    low, high = codec.bounds[:, 0].astype(np.float64), codec.bounds[:, -1].astype(np.float64)
+    if codec.is_uniform:
+        return low, (high - low) / (codec.intervals * codec.samples), None
+    steps = grid_steps(codec.bits, codec.samples) * codec.samples
+    if not steps:
+        return None
+    span = np.where(high > low, high - low, 1.0)
+    (values,) = codec.values()
+    places = (values.astype(np.float64) - low[:, None]) / span[:, None] * steps
+    nearest = np.rint(places)
+    if np.abs(places - nearest).max() > OFF_GRID:
+        return None
+    return low, (high - low) / steps, nearest.astype(np.uint8)
+
+
+class _OfState:
+    """What the kernels' states have alike."""
+
+    _state: Any
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """The model, padded; the array itself."""
+        weights: NDArray[np.float32] = self._state.weights
+        return weights
+
+    @property
+    def bias(self) -> float:
+        """The intercept."""
+        return float(self._state.bias)
+
+    @bias.setter
+    def bias(self, value: float) -> None:
+        self._state.bias = value
+
+    @property
+    def steps(self) -> int:
+        """Steps taken."""
+        return int(self._state.steps)
+
+    @steps.setter
+    def steps(self, value: int) -> None:
+        self._state.steps = value
+
+
+class FloatEngine(_OfState):
+    """Rows are decoded, or standardised, tile by tile inside the cache; float32 arithmetic.
+
+    D is the variance of a code's mean; where the residual is of one sample, as in double-sampling, it varies `samples`
+    times as much: mean (q.x + b0 - y)^2 exceeds the loss of the data by samples * x'Dx.
+    """
+
+    def __init__(self, data: TrainingData, plan: Plan) -> None:
+        self._data, self._plan = data, plan
+        noise = noise_of(data)
+        of_residual = noise * data.samples if plan.estimator == kernel.DOUBLE else noise
+        self._state = kernel.State(
+            data.shape[1],
+            plan.batch,
+            (plan.strength - plan.share * noise).astype(np.float32),
+            of_residual.astype(np.float32),
+            plan.model_bits,
+            plan.gradient_bits,
+            plan.seed,
+        )
+        self._rows = data.rows(plan.estimator, 0)
+        self._state.bias = plan.bias
+
+    def begin(self, epoch: int) -> None:
+        """Fresh samples for double sampling."""
+        self._rows = self._data.rows(self._plan.estimator, (self._plan.seed + 1 + epoch) % 2**64)
+
+    def run(self, window: Window, steps: NDArray[np.float32], threads: int) -> tuple[float, float, bool]:
+        """Steps over a window."""
+        self._rows.hold(window.data, window.labels, window.numbers)
+        loss, noise, finite = self._state.run(self._rows, window.order, steps, threads)
+        return loss, noise, finite
+
+
+class IntegerEngine(_OfState):
+    """Codes, model and residuals as integers: kernels/integer_steps.c."""
+
+    def __init__(self, data: CodeRows, plan: Plan) -> None:
+        form = integer_form(data.codec)
+        assert form is not None
+        low, step, table = form
+        scale = inverse_std(data.std)
+        noise = noise_of(data)
+        features = data.shape[1]
+        self._rows = integer_kernel.IntegerRows(
+            features,
+            data.codec.bits,
+            data.codec.samples,
+            data.codec.stride,
+            np.broadcast_to((low - data.mean) * scale, features).astype(np.float32),
+            np.broadcast_to(step * scale, features).astype(np.float32),
+            table,
+        )
+        self._state = integer_kernel.IntegerState(
+            features,
+            plan.batch,
+            (plan.strength - plan.share * noise).astype(np.float32),
+            noise.astype(np.float32),
+            plan.model_bits,
+            plan.gradient_bits,
+            plan.residual_bits,
+            plan.seed,
+        )
+        self._state.bias = plan.bias
+
+    def begin(self, epoch: int) -> None:
+        """Nothing: rounding is numbered by the steps."""
+
+    def run(self, window: Window, steps: NDArray[np.float32], threads: int) -> tuple[float, float, bool]:
+        """Steps over a window."""
+        self._rows.hold(window.data, window.labels)
+        loss, noise, finite = self._state.run(self._rows, window.order, steps, threads)
+        return loss, noise, finite
+
+
+class DenseEngine(_OfState):
+    """Float32 rows at the speed of memory: kernels/dense.c."""
+
+    def __init__(self, data: FloatRows, plan: Plan) -> None:
+        features = data.shape[1]
+        self._state = integer_kernel.DenseState(
+            features,
+            plan.batch,
+            np.full(features, plan.strength, np.float32),
+            data.mean.astype(np.float32),
+            inverse_std(data.std).astype(np.float32),
+        )
+        self._state.bias = plan.bias
+
+    def begin(self, epoch: int) -> None:
+        """Nothing."""
+
+    def run(self, window: Window, steps: NDArray[np.float32], threads: int) -> tuple[float, float, bool]:
+        """Steps over a window."""
+        loss, finite = self._state.run(window.data, window.labels, window.order, steps, threads)
+        return loss, 0.0, finite
