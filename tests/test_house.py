@@ -25,7 +25,7 @@ ORDER = [  # a module imports from rows above its own only; modules of one row d
     ["debias", "model"],
     ["training"],
     ["report", "export"],
-    ["surveying"],
+    ["surveying", "benchmark"],
     ["demo"],
     ["cli"],
 ]

@@ -1,4 +1,4 @@
-"""The command `zipml`: compress, info, verify, decompress, train, predict, demo.
+"""The command `zipml`: compress, levels, info, verify, decompress, train, predict, demo, bench.
 
 Standard output carries the result, a table or one JSON object; standard error carries progress, notes and errors. Every
 error is one line, `zipml: <what is wrong>`, with exit code 2; ZIPML_DEBUG=1 adds the traceback.
@@ -380,6 +380,33 @@ def demo(
     typer.echo("")
     info(Path(result["example"]), features=3)
     typer.echo(f"\n  picture: {result['picture']}    all of it took {time.perf_counter() - start:.1f} s")
+
+
+@app.command()
+def bench(
+    rows: Annotated[int | None, typer.Option(help="Of float32.", show_default="4 times the last-level cache")] = None,
+    features: int = 1024,
+    batch: Annotated[str, typer.Option(help="Rows of a step; several separated by commas.")] = "1024",
+    threads: Annotated[str | None, typer.Option(help="Several separated by commas.", show_default="1, 2, 4, .. all")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Medians are over so many.", show_default="15, quick 5")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few seconds: fewer rounds, at most 256 MiB of float32.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw features a second of each width, .png.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Measure this machine: memory, encoding, decoding, and SGD epochs over codes beside float32 and NumPy."""
+    from .benchmark import COLUMNS, Choice, machine_lines, run_bench, table_rows
+
+    result = run_bench(Choice(rows, features, batch, threads, rounds, quick, plot, overwrite), progress=not as_json)
+    if as_json:
+        return _print_json(result)
+    for line in machine_lines(result):
+        typer.echo(f" {line}")
+    _print_table(None, COLUMNS, *table_rows(result))
+    for line in [*result["notes"], f"All of it took {result['total_seconds']:.0f} s."]:
+        typer.echo(f"  {line}")
+    if result["picture"]:
+        typer.echo(f"  picture: {result['picture']}")
 
 
 def _float_bytes(data: Dataset) -> int:

@@ -317,8 +317,12 @@ class Codec:
         """Means m(t) of packed rows (rows, stride): float32 (rows, features)."""
         rows = self._packed(packed)
         out = np.empty((len(rows), self.features), np.float32)
-        self._coder.decode(rows, out, thread_count(threads))
+        self.decode_into(rows, out, thread_count(threads))
         return out
+
+    def decode_into(self, packed: NDArray[np.uint8], out: NDArray[np.float32], threads: int) -> None:
+        """Decode checked packed rows into float32 (rows, features)."""
+        self._coder.decode(packed, out, threads)
 
     def codes(self, packed: ArrayLike, threads: int | None = None) -> NDArray[np.uint8]:
         """Codes t of packed rows (rows, stride): uint8 (rows, features)."""

@@ -21,12 +21,17 @@ class Progress:
         Rows in all, where that is known; else
     nbytes : int, optional
         bytes in all.
+    visible : bool
+    alone : bool
+        For measurements: nothing is drawn but in `advance`, so that no thread takes a core between two calls of it.
     """
 
-    def __init__(self, name: str, rows: int | None, nbytes: int | None, visible: bool = True) -> None:
+    def __init__(
+        self, name: str, rows: int | None, nbytes: int | None, visible: bool = True, *, alone: bool = False
+    ) -> None:
         self.name, self.rows, self.nbytes = name, rows, nbytes
         self.done = 0
-        self._visible, self._started = visible, time.monotonic()
+        self._visible, self._alone, self._started = visible, alone, time.monotonic()
         self._bar: Any = None
         self._task: Any = None
 
@@ -44,8 +49,8 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def advance(self, rows: int, bytes_read: int | None = None) -> None:
-        """`rows` more are done; `bytes_read` of the source so far, where rows in all are unknown."""
+    def advance(self, rows: int, bytes_read: int | None = None, note: str | None = None) -> None:
+        """`rows` more are done; `bytes_read` of the source so far, where rows in all are unknown; `note` in place of the rate."""
         self.done += rows
         if not self._visible or time.monotonic() - self._started < SHOW_AFTER:
             return
@@ -61,11 +66,12 @@ class Progress:
                 TextColumn("{task.fields[rate]}"),
                 TimeRemainingColumn(),
             )
-            self._bar = Bars(*columns, console=Console(stderr=True), transient=True)
+            self._bar = Bars(*columns, console=Console(stderr=True), transient=True, auto_refresh=not self._alone)
             self._task = self._bar.add_task(self.name, total=self.rows if by_rows else self.nbytes, rate="")
             self._bar.start()
-        rate = self.done / (time.monotonic() - self._started)
-        self._bar.update(self._task, completed=self.done if by_rows else bytes_read, rate=f"{rate:,.0f} rows/s")
+        rate = f"{self.done / (time.monotonic() - self._started):,.0f} rows/s" if note is None else note
+        done = self.done if by_rows else bytes_read
+        self._bar.update(self._task, completed=done, rate=rate, refresh=self._alone)
 
 
 def no_progress(name: str, rows: int | None, nbytes: int | None) -> Progress:

@@ -185,6 +185,49 @@ def rate_curves(
     axis.legend(fontsize=9, frameon=False)
 
 
+def speed_bars(
+    axis: Any,
+    bars: Mapping[str, Mapping[int, float]],
+    lines: Mapping[str, float],
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+) -> None:
+    """Draw groups of bars, one for each number in `bars`, largest first, and `lines` across them.
+
+    Parameters
+    ----------
+    axis : matplotlib Axes
+    bars : mapping of str to mapping of int to float
+        Heights by series and group. Each bar is marked with how many times the first line it is.
+    lines : mapping of str to float
+    title, xlabel, ylabel : str
+    """
+    groups = sorted({group for heights in bars.values() for group in heights}, reverse=True)
+    unit, width = next(iter(lines.values())), 0.8 / len(bars)
+    for number, (name, heights) in enumerate(bars.items()):
+        for group in heights:
+            series = [one for one in bars if group in bars[one]]  # bars of a group stand around its middle
+            x = groups.index(group) + (series.index(name) - (len(series) - 1) / 2) * width
+            label = name if group == next(iter(heights)) else None
+            axis.bar(x, heights[group], 0.92 * width, color=COLOURS[(1, 3)[number % 2]], label=label)
+            axis.annotate(
+                f"{heights[group] / unit:.1f}x", (x, heights[group]), xytext=(0, 2), textcoords="offset points",
+                ha="center", fontsize=8, color=GREY,
+            )  # fmt: skip
+    for number, (name, height) in enumerate(lines.items()):
+        axis.axhline(height, color=COLOURS[(0, 4)[number % 2]], linestyle=("--", ":")[number % 2], linewidth=1.6, label=name)
+    axis.set_xticks(range(len(groups)), [str(group) for group in groups])
+    axis.grid(axis="y", color="#E6E6E6", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.set_title(title, fontsize=11, loc="left")
+    axis.set_xlabel(xlabel, fontsize=10)
+    axis.set_ylabel(ylabel, fontsize=10)
+    axis.legend(fontsize=9, frameon=False, loc="upper left")
+    axis.set_ylim(0, 1.12 * axis.get_ylim()[1])
+
+
 def save(figure: Any, path: str | PathLike[str]) -> None:
     """Write a figure as a PNG."""
     figure.savefig(path, dpi=130)
