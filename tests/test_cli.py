@@ -104,8 +104,8 @@ def packed(folder):
 
 def test_version_and_help(zipml):
     assert zipml("--version") == f"zipml {zipml_codec.__version__}\n"
-    assert all(name in zipml() for name in ("compress", "info", "verify", "decompress", "train", "predict", "demo"))
-    for name in ("compress", "info", "verify", "decompress", "train", "predict", "demo"):
+    assert all(name in zipml() for name in ("compress", "info", "verify", "decompress", "train", "predict", "demo", "bench"))
+    for name in ("compress", "info", "verify", "decompress", "train", "predict", "demo", "bench"):
         assert "Usage: zipml" in zipml(name, "--help")
 
 
