@@ -144,6 +144,16 @@ def test_without_threadpoolctl_it_says_so(bench, monkeypatch):
     assert code == 0 and "threadpoolctl is not installed" in out
 
 
+def test_a_median_far_from_the_best_round_is_told():
+    def line(name, *seconds):
+        return benchmark.Line(name, "read", None, None, None, 1, 1, 1, 4, "float32", lambda: 0.0, list(seconds))
+
+    steady, shaken = line("steady", 1, 1.1, 9), line("shaken", 1, 3, 3)
+    assert benchmark.unrest([steady]) == []
+    (note,) = benchmark.unrest([steady, shaken])
+    assert "1 of 2 lines" in note and "shaken" in note and "steady" not in note
+
+
 def test_the_machines_sizes_choose_the_rows():
     sizes = plan(Choice(), MACHINE)
     assert sizes.nbytes == 4 * MACHINE.cache_bytes and sizes.threads == (1, 2, 4, 6) and sizes.batches == (1024,)

@@ -40,6 +40,7 @@ PRECISION = 8  # bits of the model and of the residual
 CODEC_BITS, CODEC_SAMPLES = 4, 2  # of the codes that are encoded and decoded
 MAX_FEATURES, MAX_ROUNDS, LEAST_ROUNDS, ROUNDS = 1 << 17, 1000, 5, 15
 CACHES = 4  # data are so many times the last-level cache
+UNEVEN = 1.3  # a median over the best round that is worth a note
 LEAST_BYTES, QUICK_BYTES, MOST_BYTES = 128 << 20, 256 << 20, 1 << 30
 ARRAYS = 6  # rows, decoded rows, codes, and the orders of their epochs: memory in units of the rows' bytes, at most
 ROW_EXTRA = 12  # bytes of a row's number in the order, and of its label
@@ -456,6 +457,7 @@ def run_bench(choice: Choice, progress: bool = True) -> dict[str, Any]:
                 if number:  # the first round only warms up
                     line.seconds.append(taken)
                 bar.advance(1, note=f"round {number} of {sizes.rounds}: {line.name}")
+    notes += unrest(lines)
     result = {
         "machine": vars(machine), "settings": vars(sizes) | {"float32_bytes": sizes.nbytes, "model_bits": PRECISION,
         "residual_bits": PRECISION}, "lines": _about(lines), "notes": notes,
@@ -479,8 +481,8 @@ def _about(lines: list[Line]) -> list[dict[str, Any]]:
 def _notes(sizes: Plan, machine: Machine) -> list[str]:
     """What a reader of the table must know."""
     notes = [
-        "Medians of the rounds; ratios are medians of those within a round. An epoch of SGD each; x float32, x numpy: its features",
-        "a second by those of the same SGD on float32 rows with the same batch and threads, by our best kernel and by NumPy.",
+        "Medians of the rounds; ratios are medians of those within a round. A line of SGD is one epoch; x float32, x numpy: its",
+        "features a second by those of the same SGD on float32 rows, same batch and threads, by our best kernel and by NumPy.",
         f"Model and residual of {PRECISION} bits. Codes take about the bytes of the float32 rows, so they are more rows.",
     ]
     if not machine.blas_threads_set:
@@ -494,10 +496,18 @@ def _notes(sizes: Plan, machine: Machine) -> list[str]:
         notes.append(f"Fewer than {LEAST_ROUNDS} rounds: medians of so few say little.")
     if max(sizes.threads) > machine.threads:
         notes.append(f"More threads than the {machine.threads} processors: they wait for each other.")
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load > 0.5:
-        notes.append(f"The load average was {load:.1f} at the start: other programs slow threads that wait for each other.")
     return notes
+
+
+def unrest(lines: list[Line]) -> list[str]:
+    """A note where medians are far from the best round: what else ran had a part in them."""
+    uneven = [line.name for line in lines if median(line.seconds) > UNEVEN * min(line.seconds)]
+    if not uneven:
+        return []
+    return [
+        f"Of {len(uneven)} of {len(lines)} lines the median is more than {UNEVEN} times the best round ({uneven[0]}"
+        f"{', ..' if len(uneven) > 1 else ''}): other programs used the cores; measure again when they are idle."
+    ]
 
 
 def machine_lines(result: dict[str, Any]) -> list[str]:
@@ -538,7 +548,11 @@ def draw(path: Path, result: dict[str, Any]) -> None:
     for axis, (threads, batch) in zip(axes, panels, strict=True):
         lines = [line for line in result["lines"] if (line["threads"], line["batch"]) == (threads, batch)]
         bars = {
-            name: {line["bits"]: line["gfeatures_per_second"] for line in lines if line["levels"] == kind}
+            name: {
+                line["bits"]: (line["gfeatures_per_second"], line["speed_up_over_float32"])
+                for line in lines
+                if line["levels"] == kind
+            }
             for name, kind in (("codes, uniform levels", "uniform"), ("codes, tables of levels", "table"))
         }
         across = {

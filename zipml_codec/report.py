@@ -187,7 +187,7 @@ def rate_curves(
 
 def speed_bars(
     axis: Any,
-    bars: Mapping[str, Mapping[int, float]],
+    bars: Mapping[str, Mapping[int, tuple[float, float]]],
     lines: Mapping[str, float],
     *,
     title: str,
@@ -199,21 +199,21 @@ def speed_bars(
     Parameters
     ----------
     axis : matplotlib Axes
-    bars : mapping of str to mapping of int to float
-        Heights by series and group. Each bar is marked with how many times the first line it is.
+    bars : mapping of str to mapping of int to (height, times)
+        By series and group; `times` is written on top of the bar.
     lines : mapping of str to float
     title, xlabel, ylabel : str
     """
     groups = sorted({group for heights in bars.values() for group in heights}, reverse=True)
-    unit, width = next(iter(lines.values())), 0.8 / len(bars)
+    width = 0.8 / len(bars)
     for number, (name, heights) in enumerate(bars.items()):
-        for group in heights:
+        for group, (height, times) in heights.items():
             series = [one for one in bars if group in bars[one]]  # bars of a group stand around its middle
             x = groups.index(group) + (series.index(name) - (len(series) - 1) / 2) * width
             label = name if group == next(iter(heights)) else None
-            axis.bar(x, heights[group], 0.92 * width, color=COLOURS[(1, 3)[number % 2]], label=label)
+            axis.bar(x, height, 0.92 * width, color=COLOURS[(1, 3)[number % 2]], label=label)
             axis.annotate(
-                f"{heights[group] / unit:.1f}x", (x, heights[group]), xytext=(0, 2), textcoords="offset points",
+                f"{times:.1f}x", (x, height), xytext=(0, 2), textcoords="offset points",
                 ha="center", fontsize=8, color=GREY,
             )  # fmt: skip
     for number, (name, height) in enumerate(lines.items()):
