@@ -14,7 +14,7 @@
 
 ALWAYS_INLINE int32_t key_of(float a, float pivot, float scale)
 {
-    const float d = (a - pivot) * scale, y = fabsf(d) + 1.0f;
+    const float d = (a - pivot) * scale + 0.0f, y = fabsf(d) + 1.0f; /* + 0: no -0, whose key would be -1 */
     int32_t sign, bits;
     memcpy(&sign, &d, sizeof sign);
     memcpy(&bits, &y, sizeof bits);

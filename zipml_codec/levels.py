@@ -13,7 +13,7 @@ from .errors import DataError
 from .exact import exact_levels
 from .kernels import columns as kernel
 from .merging import levels_among_merged
-from .sketch import Segments, add_cells, make_segments
+from .sketch import Segments, add_cells, make_segments, middle_of
 
 MAX_INTERVALS = 255
 METHODS = ("auto", "exact", "histogram", "merging", "uniform")
@@ -22,6 +22,8 @@ CELLS = 4096
 CANDIDATES = 512  # of the dynamic programme before its sweeps, where there are fewer than CANDIDATES / 4 levels
 WEIGHTED = np.dtype([("count", "<f8"), ("offsets", "<f8"), ("top", "<u4"), ("bottom", "<u4")])  # kernel.CELL with weights
 Matrix = NDArray[np.float64]
+WIDEST = 120  # octaves of a range that float32 positions hold
+MODERATE = 500  # power of two within which squares and their sums neither overflow nor vanish
 CHUNK = 1 << 16  # values at a time: what lies between two steps stays in the cache
 
 
@@ -123,14 +125,25 @@ def optimal_levels(
     if method == "merging":
         levels, cost = levels_among_merged(values, mass, intervals, gamma)
         return OptimalLevels(levels, cost, 0.0, method)
-    return _from_segments(sketched(values, mass, cells, thread_count(threads)), intervals, low, high)
+    power = int(np.frexp(max(-low, high))[1])
+    power = 0 if abs(power) < MODERATE else power  # as it were values near 1, whose range and squares float64 holds
+    segments = sketched(np.ldexp(values, -power) if power else values, mass, cells, thread_count(threads))
+    found = _from_segments(segments, intervals, *(float(np.ldexp(end, -power)) for end in (low, high)))
+    if not power:
+        return found
+    with np.errstate(over="ignore", under="ignore"):
+        cost, bound = (float(np.ldexp(number, 2 * power)) for number in (found.cost, found.lower_bound))
+    levels = np.ldexp(found.values, power)
+    levels[[0, -1]] = low, high
+    return OptimalLevels(np.unique(levels), cost, bound, method)
 
 
 def rate_distortion(x: ArrayLike, weights: ArrayLike | None = None, most: int = MAX_INTERVALS) -> NDArray[np.float64]:
     """The least cost with 1, 2, ..., `most` intervals: float64 (most,), not increasing.
 
     One dynamic programme gives them all: layer s of it ends in the cost of s intervals. Exact where x has at most 4,096
-    distinct values; beyond, from a sketch of 4,096 cells, whose every second value may be a level.
+    values; beyond, from a sketch of 4,096 cells, 2,048 places of which may be levels. The exact costs are convex in the number
+    of intervals; those of a sketch but for rounding.
 
     Raises
     ------
@@ -216,10 +229,13 @@ def _points(values: NDArray[np.float64], mass: NDArray[np.float64] | None) -> Se
 
 def sketched(values: NDArray[np.float64], mass: NDArray[np.float64] | None, cells: int, threads: int) -> Segments:
     """One set of values as a sketch's segments (zipml_codec/sketch.py), from one scan."""
-    ranked = np.sort(values[:: max(1, values.size // 1024)])
+    low, high, step = values.min(), values.max(), max(1, values.size // 1024)
+    ranked = np.sort(values[::step])
     pivot, spread = ranked[len(ranked) // 2], 2 * (ranked[3 * len(ranked) // 4] - ranked[len(ranked) // 4])
-    low, high = values.min(), values.max()
-    exponent = int(np.frexp(spread if spread > 0 else high - low if high > low else 1.0)[1])
+    if not spread > 0:  # of so many equal values, what the others spread over
+        others = values[values != pivot]
+        spread = 4 * middle_of(np.sort(np.abs(others[:: max(1, others.size // 1024)] - pivot)))
+    exponent = max(int(np.frexp(spread)[1]), int(np.frexp(high - low)[1]) - WIDEST)
     scale = 2.0**-exponent
     one, zero = np.ones(64, np.float32), np.zeros(64, np.float32)
 

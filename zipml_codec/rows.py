@@ -89,10 +89,10 @@ class Rows:
 
     def _clip(self, chunk: Chunk) -> Chunk:
         """Values moved to the nearest bound, and counted; NaN and infinity stay, to be found as such."""
-        if self.clip is None:
+        x = chunk.values
+        if self.clip is None or len(self.clip[0]) not in (1, x.shape[1]):  # the reader refuses another number of features
             return chunk
         low, high = self.clip
-        x = chunk.values
         moved = np.where(np.isfinite(x), np.clip(x, low, high), x)
         count = np.count_nonzero(moved != x, axis=0) - np.count_nonzero(np.isnan(x), axis=0)
         self.clipped = count if self.clipped is None else self.clipped + count

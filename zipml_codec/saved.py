@@ -91,7 +91,11 @@ def load_levels(path: str | PathLike[str]) -> tuple[Codec, tuple[str, ...] | Non
                 raise FormatError(f"{source} holds no levels: give a file of `zipml levels --save`, or a zipml file")
             if about["version"] > VERSION:
                 raise FormatError(f"{source}: levels of version {about['version']}; this zipml-codec reads up to {VERSION}")
-            bounds, options = content["bounds"], (about["bits"], about["samples"], about["rounding"], about["features"])
+            options = about["bits"], about["samples"], about["rounding"], about["features"]
+            try:
+                bounds = content["bounds"]
+            except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+                raise CorruptError(f"{source}: the levels are damaged: {error}") from error
         uniform = about["kind"] == "uniform"
         codec = Codec.uniform(bounds[:, 0], bounds[:, 1], *options) if uniform else Codec(bounds, *options)
         columns = about["columns"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import OptionError
 from .kernels import columns as kernel
 
 MOST_CELLS, FEWEST_CELLS = 2048, 64
@@ -94,15 +95,62 @@ class Sketch:
             self._cover(low, high)
             self._count(x, threads)
 
+    def alike(self) -> Sketch:
+        """An empty sketch with the same pivots and units: other rows counted in it can be merged into this one."""
+        other = Sketch(self.features, self.cells, self.shared)
+        if self._waiting is None:
+            other.pivot, other.exponent, other._waiting = self.pivot.copy(), self.exponent.copy(), None
+        return other
+
+    def merge(self, other: Sketch, low: NDArray[np.float32], high: NDArray[np.float32]) -> None:
+        """Add what another sketch counted: exactly what this one would hold had it counted those rows too.
+
+        Parameters
+        ----------
+        other : Sketch
+            Made by `alike`; stays as it is.
+        low, high : ndarray of shape (features,), float32
+            Each column's range, of both sketches' rows.
+
+        Raises
+        ------
+        OptionError
+            Other features, cells, pivots or units; or one of the two still waits for its first rows: see `finish`.
+        """
+        for name, sketch in (("this", self), ("the other", other)):
+            if sketch._waiting is not None:
+                raise OptionError(f"{name} sketch still waits for rows to take its pivots from: finish() it before merging")
+        if (self.features, self.cells) != (other.features, other.cells):
+            raise OptionError(
+                f"sketches of {self.features} features, {self.cells} cells and of {other.features}, {other.cells} cannot be merged"
+            )
+        apart = (self.pivot != other.pivot) | (self.exponent != other.exponent)
+        if apart.any():
+            at = int(np.argmax(apart))
+            own, others = (f"{one.pivot[at]:g} and 2**{one.exponent[at]}" for one in (self, other))
+            raise OptionError(
+                f"sketches of different pivots and units cannot be merged: feature {at} has {own} here, {others} there; use alike()"
+            )
+        self._cover(low, high)
+        for feature in range(self.features):
+            grid = other.shift[feature], other.first[feature], self.shift[feature], self.first[feature]
+            add_cells(self.room[0, feature], regroup(other.room[0, feature], *(int(number) for number in grid)))
+
     def _begin(self) -> NDArray[np.float32]:
-        """Pivot and unit from the first rows: their median, and twice the distance of their quartiles, as a power of two."""
+        """Pivot and unit from the first rows: their median, and twice the distance of their quartiles, as a power of two.
+
+        Where the quartiles coincide, four times the median distance of the values that differ from the median.
+        """
         x = np.concatenate(self._waiting or [])
         self._waiting = None
         sample = x[: self._first_rows]
         ranked = np.sort(sample.reshape(-1, 1) if self.shared else sample, axis=0)
         pivot = ranked[len(ranked) // 2]
-        first, third, least, most = ranked[[len(ranked) // 4, 3 * len(ranked) // 4, 0, -1]].astype(np.float64)
-        spread = np.where(third > first, 2 * (third - first), most - least)
+        first, third = ranked[[len(ranked) // 4, 3 * len(ranked) // 4]].astype(np.float64)
+        spread = 2 * (third - first)
+        for column in np.flatnonzero((third == first) & (ranked[-1] > ranked[0])):
+            distance = np.abs(ranked[:, column].astype(np.float64) - pivot[column])
+            spread[column] = 4 * middle_of(np.sort(distance[distance > 0]))
         spread = np.where(spread > 0, spread, np.abs(pivot) / 1024)
         exponent = np.clip(np.frexp(np.where(spread > 0, spread, 1.0))[1], -126, 126)
         self.pivot[:], self.exponent[:] = pivot, exponent
@@ -152,12 +200,17 @@ class Sketch:
         ends = np.array([low.min(), high.max()], np.float32)
         pivot, exponent = self.pivot[:1], self.exponent[:1]
         one = Sketch(1, self.cells)
-        one._waiting, one.pivot, one.exponent = None, pivot.copy(), exponent.copy()
+        one.pivot, one.exponent, one._waiting = pivot.copy(), exponent.copy(), None
         one._cover(ends[:1], ends[1:])
         for feature, row in enumerate(self.total()):
             grid = self.shift[feature], self.first[feature], one.shift[0], one.first[0]
             add_cells(one.room[0, 0], regroup(row, *(int(number) for number in grid)))
         return one.segments(ends[:1], ends[1:])
+
+
+def middle_of(ranked: NDArray[np.float64]) -> float:
+    """The middle one of sorted values, the upper of two."""
+    return float(ranked[len(ranked) // 2])
 
 
 def add_cells(total: NDArray[np.void], part: NDArray[np.void]) -> None:
@@ -220,7 +273,7 @@ def make_segments(
     start = ((np.arange(cells.shape[1]) + first[:, None].astype(np.int64)) << shift[:, None]).astype(np.float64)
     unit = np.ldexp(1.0, exponent)
     ends = [((end.astype(np.float64) - pivot) / unit)[:, None] for end in (low, high)]
-    keys = (start + cells["offsets"] / np.maximum(count, 1), start + ~cells["bottom"], start + cells["top"])
+    keys = (start + cells["offsets"] / np.where(count > 0, count, 1), start + ~cells["bottom"], start + cells["top"])
     mean, bottom, top = (at_ends(position(key), *ends) for key in keys)
     spread = (count > 0) & (cells["top"] > ~cells["bottom"])
     outer = np.where(spread & whole, 1.0, 0.0)  # the weight of the least and of the greatest value of a cell, known exactly

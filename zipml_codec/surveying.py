@@ -48,9 +48,9 @@ def widths(text: str, samples: int) -> tuple[int, ...]:
         if not match:
             raise OptionError(f"bits must be widths like 4, 2,4,8 or 2..8; got {text!r}")
         first, last = int(match[1]), int(match[2] or match[1])
+        for width in (first, last):
+            interval_count(width, samples)
         found += range(first, last + 1)
-    for width in found:
-        interval_count(width, samples)
     if not found:
         raise OptionError(f"bits {text!r} name no width")
     return tuple(dict.fromkeys(found))
@@ -69,11 +69,11 @@ def look(source: Source, choice: Choice, progress: Callable[..., Progress] | Non
     names = ["all features"] if statistics.shared else list(source.columns or map(str, range(statistics.features)))
     saved = found.saved()
     drawn = _column(choice.feature, names, saved)
-    if choice.save is not None:
-        codec = make_codec(statistics, "optimal", bits[0], choice.samples, "stochastic", threads)[0]
-        save_levels(choice.save, codec, source.columns, overwrite=choice.overwrite)
+    codec = None if choice.save is None else make_codec(statistics, "optimal", bits[0], choice.samples, "stochastic", threads)[0]
     if choice.plot is not None:
         draw(choice.plot, found, names, drawn, threads)
+    if choice.save is not None and codec is not None:
+        save_levels(choice.save, codec, source.columns, overwrite=choice.overwrite)
     mean = {"uniform": found.relative(found.uniform), "optimal": found.relative(found.optimal), "saved": saved.mean(axis=1)}
     return {
         "rows": statistics.rows,
@@ -103,7 +103,7 @@ def _column(name: str | None, names: list[str], saved: Any) -> int:
         return int(np.argmax(saved.mean(axis=0)))
     if name in names:
         return names.index(name)
-    if name.isdigit() and int(name) < len(names):
+    if name.isdecimal() and int(name) < len(names):
         return int(name)
     raise OptionError(f"there is no column {name!r} to draw; there are {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}")
 
