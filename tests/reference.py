@@ -294,6 +294,60 @@ def divide_and_conquer_levels(x, s, weights=None):
     return points[np.unique([0, *path])]
 
 
+# ---- Sketch of a column: section 5 ----
+
+
+def sketch_units(x, features=None):
+    """Pivot c (float32) and exponent g of the unit from the first rows of a column, or of all columns where shared."""
+    x = np.asarray(x, np.float32).reshape(len(x), -1)
+    rows = max(64, min(1024, 2**23 // (4 * (features or x.shape[1])) // 64 * 64))
+    v = np.sort(x[:rows].ravel())
+    c, m = v[len(v) // 2], len(v)
+    w = 2 * (np.float64(v[3 * m // 4]) - np.float64(v[m // 4]))
+    if w == 0:
+        d = np.sort(np.abs(v.astype(np.float64) - np.float64(c)))
+        d = d[d > 0]
+        w = 4 * d[len(d) // 2] if len(d) else abs(np.float64(c)) / 1024 or 1.0
+    return c, int(np.clip(np.floor(np.log2(w)) + 1, -126, 126))
+
+
+def sketch_keys(a, c, g):
+    """Keys of values: int64."""
+    with np.errstate(over="ignore"):
+        d = (np.asarray(a, np.float32) - np.float32(c)) * np.float32(2.0**-g) + np.float32(0)
+    z = (np.abs(d) + np.float32(1)).view(np.uint32).astype(np.int64) - 0x3F800000
+    return np.where(d < 0, -1 - z, z)
+
+
+def sketch_position(key, c, g):
+    """The value at a key, whole or not: float64."""
+    j = np.where(key < 0, -1 - key, key).astype(np.float64)
+    o = np.floor(j / 2**23)
+    distance = (1 + j / 2**23 - o) * 2**o - 1
+    return np.float64(c) + np.where(key < 0, -distance, distance) * 2.0**g
+
+
+def sketch_cells(features):
+    """Cells of a feature."""
+    return max(64, min(2048, 2 ** int(np.log2(2**28 / (24 * features)))))
+
+
+def sketch(x, c, g, cells):
+    """Cells of one column: e, first, and number, sum of places, least and greatest place of each cell; -1 where it is empty."""
+    keys, e = sketch_keys(x, c, g), 0
+    low, high = int(keys.min()), int(keys.max())
+    while (high >> e) - (low >> e) >= cells:
+        e += 1
+    first = low >> e
+    cell, place = (keys >> e) - first, keys % 2**e
+    count = np.bincount(cell, minlength=cells)
+    total = [sum(int(p) for p in place[cell == i]) for i in range(cells)]
+    least, most = np.full(cells, -1), np.full(cells, -1)
+    for i in np.flatnonzero(count):
+        least[i], most[i] = place[cell == i].min(), place[cell == i].max()
+    return e, first, count, np.array(total, np.uint64), least, most
+
+
 # ---- Gradients of mean((a.x - b)^2) / 2: one row (n,) or the mean over a matrix (rows, n) ----
 
 

@@ -151,7 +151,7 @@ class Sketch:
         for column in np.flatnonzero((third == first) & (ranked[-1] > ranked[0])):
             distance = np.abs(ranked[:, column].astype(np.float64) - pivot[column])
             spread[column] = 4 * middle_of(np.sort(distance[distance > 0]))
-        spread = np.where(spread > 0, spread, np.abs(pivot) / 1024)
+        spread = np.where(spread > 0, spread, np.abs(pivot.astype(np.float64)) / 1024)
         exponent = np.clip(np.frexp(np.where(spread > 0, spread, 1.0))[1], -126, 126)
         self.pivot[:], self.exponent[:] = pivot, exponent
         return x
