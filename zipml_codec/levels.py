@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,7 +58,9 @@ def rounding_cost(x: ArrayLike, levels: ArrayLike, weights: ArrayLike | None = N
     if len(table) < 2 or values.size == 0:
         return 0.0
     upper = np.clip(np.searchsorted(table, values, side="right"), 1, len(table) - 1)
-    terms = (table[upper] - values) * (values - table[upper - 1])
+    with np.errstate(over="ignore", invalid="ignore"):
+        above, below = table[upper] - values, values - table[upper - 1]
+        terms = np.where((above == 0) | (below == 0), 0, above * below)
     return float(np.sum(terms if weights is None else terms * np.asarray(weights, np.float64).ravel()))
 
 
@@ -120,7 +123,8 @@ def optimal_levels(
         found, cost, bound, _ = exact_levels(values, mass, intervals)
         return OptimalLevels(found, cost, bound, method)
     if method == "uniform":
-        levels = np.unique(np.append(low + np.arange(intervals) * ((high - low) / intervals), high))
+        shares = np.arange(intervals + 1) / intervals
+        levels = np.unique(np.clip(low * (1 - shares) + high * shares, low, high))
         return OptimalLevels(levels, rounding_cost(values, levels, mass), 0.0, method)
     if method == "merging":
         levels, cost = levels_among_merged(values, mass, intervals, gamma)
@@ -251,19 +255,22 @@ def sketched(values: NDArray[np.float64], mass: NDArray[np.float64] | None, cell
     first = int(keys[0] >> shift)
     grid = zero, one, np.full(64, first, np.int32), np.full(64, shift, np.int32), cells
     room = np.zeros((threads, 1, cells), kernel.CELL if mass is None else WEIGHTED)
-    for start in range(0, values.size, CHUNK):
+    shares = None
+    if mass is not None:
+        parts = [slice(start, start + CHUNK) for start in range(0, values.size, CHUNK)]
+        for part in parts:
+            _weigh(room[0, 0], relative(values[part]), mass[part], shift, first)
+        shares = _shares(room[0, 0], ((relative(values[part]), mass[part]) for part in parts), shift, first)
+    for start in range(0, values.size if mass is None else 0, CHUNK):
         part = relative(values[start : start + CHUNK])
-        if mass is not None:
-            _weigh(room[0, 0], part, mass[start : start + CHUNK], shift, first)
-            continue
         whole = len(part) // 64 * 64
         kernel.sketch(part[:whole].reshape(-1, 64), *grid, room, threads)
         if whole < len(part):
             kernel.sketch(np.ascontiguousarray(part[whole:][None]), *grid, room[:1], 1)
-    for part in room[1:]:
-        add_cells(room[0], part)
+    for copy in room[1:]:
+        add_cells(room[0], copy)
     pivots, exponents = np.zeros(1, np.float32), np.zeros(1, np.int64)
-    found = make_segments(room[0], grid[3][:1], grid[2][:1], pivots, exponents, ends[:1], ends[1:], mass is None)
+    found = make_segments(room[0], grid[3][:1], grid[2][:1], pivots, exponents, ends[:1], ends[1:], shares)
     return replace(found, pivot=np.array([pivot]), unit=np.array([2.0**exponent]))
 
 
@@ -271,12 +278,30 @@ def _weigh(
     cells: NDArray[np.void], part: NDArray[np.float32], mass: NDArray[np.float64], shift: int, first: int
 ) -> None:
     """What kernel.sketch does, with a weight for each value."""
-    keys = kernel.keys(part, np.zeros(len(part), np.float32), np.ones(len(part), np.float32)).astype(np.int64)
-    cell, place = (keys >> shift) - first, (keys & ((1 << shift) - 1)).astype(np.uint32)
+    cell, place = _places(part, shift, first)
     cells["count"] += np.bincount(cell, mass, len(cells))
     cells["offsets"] += np.bincount(cell, mass * place, len(cells))
     np.maximum.at(cells["top"], cell, place)
     np.maximum.at(cells["bottom"], cell, ~place)
+
+
+def _places(part: NDArray[np.float32], shift: int, first: int) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+    """Cell of each value, and place in it."""
+    keys = kernel.keys(part, np.zeros(len(part), np.float32), np.ones(len(part), np.float32)).astype(np.int64)
+    return (keys >> shift) - first, (keys & ((1 << shift) - 1)).astype(np.uint32)
+
+
+def _shares(
+    cells: NDArray[np.void], parts: Iterable[tuple[NDArray[np.float32], Matrix]], shift: int, first: int
+) -> tuple[Matrix, Matrix]:
+    """Weight at the least and at the greatest place of each cell."""
+    shares = np.zeros((2, len(cells)))
+    for part, mass in parts:
+        cell, place = _places(part, shift, first)
+        for share, end in zip(shares, (~cells["bottom"], cells["top"]), strict=True):
+            there = place == end[cell]
+            share += np.bincount(cell[there], mass[there], len(cells))
+    return shares[:1], shares[1:]
 
 
 def _from_segments(segments: Segments, intervals: int, low: float, high: float) -> OptimalLevels:

@@ -262,12 +262,12 @@ def make_segments(
     exponent: NDArray[np.int64],
     low: NDArray[np.float32],
     high: NDArray[np.float32],
-    whole: bool = True,
+    shares: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> Segments:
     """Segments of cells (features, cells), three of each: its least value, the others around their mean, its greatest value.
 
     So a cell of three values or fewer is exact, and none is taken for narrower than it is: an interval beside it may be
-    very wide. `whole` False: counts are weights, and the ends' shares of them are not known.
+    very wide. `shares`, where counts are weights: those of each cell's least and greatest value.
     """
     count = cells["count"].astype(np.float64)
     start = ((np.arange(cells.shape[1]) + first[:, None].astype(np.int64)) << shift[:, None]).astype(np.float64)
@@ -276,16 +276,18 @@ def make_segments(
     keys = (start + cells["offsets"] / np.where(count > 0, count, 1), start + ~cells["bottom"], start + cells["top"])
     mean, bottom, top = (at_ends(position(key), *ends) for key in keys)
     spread = (count > 0) & (cells["top"] > ~cells["bottom"])
-    outer = np.where(spread & whole, 1.0, 0.0)  # the weight of the least and of the greatest value of a cell, known exactly
-    inner = count - 2 * outer
-    middle = np.clip((count * mean - outer * (bottom + top)) / np.where(inner > 0, inner, 1), bottom, top)
+    least, most = (np.where(spread, share, 0.0) for share in shares or (1.0, 1.0))
+    inner = count - least - most
+    inner[inner < 1e-12 * count] = 0
+    middle = np.clip((count * mean - least * bottom - most * top) / np.where(inner > 0, inner, 1), bottom, top)
     middle = np.where(spread, middle, mean)
-    reach = np.where(spread & (inner > 0), np.minimum(middle - bottom, top - middle), 0)
-    variance = np.where(spread & (inner > 0), (middle - bottom) * (top - middle), 0)
+    several = spread & (inner > (1 if shares is None else 0))
+    reach = np.where(several, np.minimum(middle - bottom, top - middle), 0)
+    variance = np.where(several, (middle - bottom) * (top - middle), 0)
     shape = (len(cells), -1)
     weight, left, right = (
         np.stack(parts, axis=2).reshape(shape)
-        for parts in ((outer, inner, outer), (bottom, middle - reach, top), (bottom, middle + reach, top))
+        for parts in ((least, inner, most), (bottom, middle - reach, top), (bottom, middle + reach, top))
     )
     variance = np.stack([0 * variance, variance, 0 * variance], axis=2).reshape(shape)
     return Segments(weight, left, right, variance, ends[0][:, 0], ends[1][:, 0], pivot.astype(np.float64), unit)
