@@ -181,7 +181,7 @@ def test_merge_refuses_what_does_not_fit():
         one.merge(waiting, low, high)
     with pytest.raises(OptionError, match="this sketch still waits"):
         waiting.merge(one, low, high)
-    with pytest.raises(OptionError, match=f"{FEATURES} features, 2048 cells and of {FEATURES}, 64"):
+    with pytest.raises(OptionError, match=f"{FEATURES} features, 2048 cells and of {FEATURES} features, 64 cells"):
         other = Sketch(FEATURES, 64)
         other.add(TABLE, low, high, 1)
         one.merge(other, low, high)

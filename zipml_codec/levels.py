@@ -257,10 +257,10 @@ def sketched(values: NDArray[np.float64], mass: NDArray[np.float64] | None, cell
     room = np.zeros((threads, 1, cells), kernel.CELL if mass is None else WEIGHTED)
     shares = None
     if mass is not None:
-        parts = [slice(start, start + CHUNK) for start in range(0, values.size, CHUNK)]
-        for part in parts:
-            _weigh(room[0, 0], relative(values[part]), mass[part], shift, first)
-        shares = _shares(room[0, 0], ((relative(values[part]), mass[part]) for part in parts), shift, first)
+        cuts = [slice(start, start + CHUNK) for start in range(0, values.size, CHUNK)]
+        for cut in cuts:
+            _weigh(room[0, 0], relative(values[cut]), mass[cut], shift, first)
+        shares = _shares(room[0, 0], ((relative(values[cut]), mass[cut]) for cut in cuts), shift, first)
     for start in range(0, values.size if mass is None else 0, CHUNK):
         part = relative(values[start : start + CHUNK])
         whole = len(part) // 64 * 64

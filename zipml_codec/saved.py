@@ -85,7 +85,7 @@ def load_levels(path: str | PathLike[str]) -> tuple[Codec, tuple[str, ...] | Non
         with Dataset(source) as data:
             return data.codec, data.columns
     try:
-        with np.load(source, allow_pickle=False) as content:
+        with source.open("rb") as file, np.load(file, allow_pickle=False) as content:  # numpy leaves a broken one open
             about = json.loads(content["about"].tobytes().decode())
             if about["format"] != FORMAT:
                 raise FormatError(f"{source} holds no levels: give a file of `zipml levels --save`, or a zipml file")

@@ -121,15 +121,15 @@ class Sketch:
             if sketch._waiting is not None:
                 raise OptionError(f"{name} sketch still waits for rows to take its pivots from: finish() it before merging")
         if (self.features, self.cells) != (other.features, other.cells):
-            raise OptionError(
-                f"sketches of {self.features} features, {self.cells} cells and of {other.features}, {other.cells} cannot be merged"
-            )
+            shapes = " and of ".join(f"{one.features} features, {one.cells} cells" for one in (self, other))
+            raise OptionError(f"sketches of {shapes} cannot be merged")
         apart = (self.pivot != other.pivot) | (self.exponent != other.exponent)
         if apart.any():
             at = int(np.argmax(apart))
             own, others = (f"{one.pivot[at]:g} and 2**{one.exponent[at]}" for one in (self, other))
             raise OptionError(
-                f"sketches of different pivots and units cannot be merged: feature {at} has {own} here, {others} there; use alike()"
+                f"sketches of different pivots and units cannot be merged: feature {at} has {own} here, {others} there; "
+                "make the other with alike()"
             )
         self._cover(low, high)
         for feature in range(self.features):
