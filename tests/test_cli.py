@@ -104,8 +104,8 @@ def packed(folder):
 
 def test_version_and_help(zipml):
     assert zipml("--version") == f"zipml {zipml_codec.__version__}\n"
-    assert all(name in zipml() for name in ("compress", "info", "verify", "decompress", "train", "predict", "demo", "bench"))
-    for name in ("compress", "info", "verify", "decompress", "train", "predict", "demo", "bench"):
+    assert all(name in zipml() for name in ("compress", "info", "verify", "decompress", "train", "predict", "demo", "levels", "bench"))
+    for name in ("compress", "info", "verify", "decompress", "train", "predict", "demo", "levels", "bench"):
         assert "Usage: zipml" in zipml(name, "--help")
 
 
@@ -152,6 +152,76 @@ def test_binary_sources(zipml, folder, kind):
         np.testing.assert_array_equal(data.labels, y)
     zipml("train", "a", "-o", "m.npz", "--epochs", 2)
     zipml("predict", "m.npz", f"s.{kind}", "-o", "p.csv", *which)
+
+
+def test_levels(zipml, raw, folder):
+    """The table, and the same as JSON: what the errors of files of these levels are."""
+    out = zipml("levels", raw, "--label", "target", "--features", 2)
+    for says in ("uniform levels", "optimal levels", "Bits saved", "2 bits", "8 bits", "mean, over variance"):
+        assert says in out
+    assert "and 2 more features" in out
+    about = json.loads(zipml("levels", raw, "--label", "target", "--bits", "3,5", "--json"))
+    assert zipml.err == "" and (about["rows"], about["features"], about["bits"], about["samples"]) == (300, 4, [3, 5], 1)
+    assert [row["name"] for row in about["per_feature"]] == list("abcd") and about["picture"] is about["saved_to"] is None
+    for kind in ("uniform", "optimal"):
+        for at, bits in enumerate(about["bits"]):
+            options = ["--levels", kind, "--bits", bits, "--samples", 1, "--grid", "none", "--overwrite"]
+            zipml("compress", raw, "--label", "target", "-o", "a", *options)
+            with zipml_codec.open("a") as data:
+                errors = [row[kind][at] for row in about["per_feature"]]
+                np.testing.assert_allclose(errors, data.noise, rtol=1e-2)
+                assert about["mean"][kind][at] == pytest.approx(np.mean(data.noise / data.std**2), rel=1e-2)
+                np.testing.assert_allclose([row["variance"] for row in about["per_feature"]], data.std**2, rtol=1e-9)
+    for row in about["per_feature"]:
+        for good, plain, saved in zip(row["optimal"], row["uniform"], row["saved"], strict=True):
+            assert good < plain and saved == pytest.approx(np.log2(plain / good) / 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "widths"), [("4", [4]), ("2,4,8", [2, 4, 8]), ("2..5", [2, 3, 4, 5]), ("6-8, 2", [6, 7, 8, 2]), ("3,3..4", [3, 4])]
+)
+def test_widths(zipml, raw, text, widths):
+    assert json.loads(zipml("levels", raw, "--bits", text, "--json"))["bits"] == widths
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--feature", "b"], ["--feature", "3"], ["--shared-levels"], ["--bits", "2", "--samples", "3"]]
+)
+def test_levels_drawn(zipml, raw, folder, options):
+    pytest.importorskip("matplotlib")
+    about = json.loads(zipml("levels", raw, "--label", "target", "--plot", "p.png", *options, "--json"))
+    assert about["picture"] == "p.png" and (folder / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert about["shared_levels"] == ("--shared-levels" in options) and len(about["per_feature"]) in (1, 4)
+
+
+def test_levels_saved_and_given_back(zipml, raw, folder):
+    zipml("levels", raw, "--label", "target", "--bits", 3, "--samples", 2, "--save", "l")
+    codec, names = zipml_codec.load_levels("l")
+    assert (codec.bits, codec.samples, names) == (3, 2, tuple("abcd"))
+    zipml("compress", raw, "--label", "target", "-o", "a", "--bits", 3, "--samples", 2)
+    out = zipml("compress", raw, "--label", "target", "-o", "b", "--levels", "l")
+    assert "3 bits, 2 samples" in out and "clipped" not in out
+    with zipml_codec.open("a") as a, zipml_codec.open("b") as b:
+        np.testing.assert_array_equal(b.packed(), a.packed())
+    assert "clipped" not in zipml("info", "b")
+    X, y = table()
+    far = X.copy()
+    far[5, 1], far[6, 1], far[9, 3] = 1e9, -1e9, 77
+    save_csv(folder / "far.csv", far, y)
+    out = zipml("compress", "far.csv", "--label", "target", "-o", "c", "--levels", "l", "--clip")
+    assert "clipped values" in out
+    with zipml_codec.open("c") as data:
+        assert data.clipped.tolist() == [0, 2, 0, 1]
+    assert "clipped values" in zipml("info", "c") and json.loads(zipml("info", "c", "--json"))["clipped"] == 3
+
+
+def test_bits_by_target(zipml, raw):
+    out = zipml("compress", raw, "--label", "target", "-o", "a", "--bits", "auto", "--target-error", 0.05, "--samples", 1)
+    assert "relative error" in out and "at most 0.05 wanted" in out
+    about = json.loads(zipml("info", "a", "--json"))
+    noise = np.mean([row["noise"] / row["std"] ** 2 for row in about["per_feature"]])
+    assert noise <= 0.0503 and about["options"]["target_error"] == 0.05
+    assert f"{about['options']['grid_steps']} steps, " in zipml("info", "a")
 
 
 def test_dropped_rows_are_counted(zipml, folder):
@@ -335,6 +405,37 @@ def test_notes_and_state(zipml, folder):
         (["compress", "s.csv", "-o", "o", "--zstd", "20"], "zstd"),
         (["compress", "s.csv", "-o", "o", "--seed", "-1"], "seed"),
         (["compress", "s.csv", "-o", "o", "--threads", "0"], "threads"),
+        (["compress", "s.csv", "-o", "o", "--bits", "many"], ["--bits", "many"]),
+        (["compress", "s.csv", "-o", "o", "--grid", "fine"], "'byte'"),
+        (["compress", "s.csv", "-o", "o", "--target-error", "0.1"], "bits='auto'"),
+        (["compress", "s.csv", "-o", "o", "--bits", "auto", "--target-error", "-1"], "target_error"),
+        (["compress", "many.npy", "-o", "o", "--bits", "auto", "--target-error", "1e-12"], ["8 bits", "1e-12"]),
+        (["compress", "s.csv", "-o", "o", "--clip"], "given levels"),
+        (["compress", "s.csv", "-o", "o", "--levels", "narrow.csv"], "holds no levels"),
+        (["compress", "s.csv", "-o", "o", "--levels", "f.zipml.h5"], ["5 features", "for 4"]),
+        (["compress", "s.csv", "-o", "o", "--levels", "f.zipml.h5", "--clip"], ["5 features", "for 4"]),
+        (["compress", "s.csv", "-o", "o", "--label", "a", "--levels", "f.zipml.h5"], ["column 0 is 'b'", "for 'a'"]),
+        (
+            ["compress", "far.csv", "-o", "o", "--levels", "f.zipml.h5"],
+            ["row 2 (line 3)", "column 'c'", "1000.0", "outside of the given levels", "--clip"],
+        ),
+        (["compress", "nan.csv", "-o", "o", "--levels", "f.zipml.h5", "--clip"], ["row 3 (line 4)", "column 'c'", "nan"]),
+        (["levels", "none.csv"], "no such file"),
+        (["levels", "nan.csv"], ["row 3 (line 4)", "column 'c'", "nan"]),
+        (["levels", "header.csv"], "no rows"),
+        (["levels", "s.csv", "--bits", "x"], ["2..8", "'x'"]),
+        (["levels", "s.csv", "--bits", ""], "2..8"),
+        (["levels", "s.csv", "--bits", "8..2"], "no width"),
+        (["levels", "s.csv", "--bits", "2..9999999999"], "bits"),
+        (["levels", "s.csv", "--bits", "0"], "bits"),
+        (["levels", "s.csv", "--bits", "1..4", "--samples", "3"], "samples=3"),
+        (["levels", "s.csv", "--save", "l"], "one width"),
+        (["levels", "s.csv", "--bits", "4", "--save", "taken.csv"], "exists"),
+        (["levels", "s.csv", "--plot", "taken.csv"], "exists"),
+        (["levels", "s.csv", "--plot", "none/p.png"], "no folder"),
+        (["levels", "s.csv", "--plot", "p.png", "--feature", "z"], ["'z'", "a, b, c, d"]),
+        (["levels", "s.csv", "--plot", "p.png", "--feature", "9"], "'9'"),
+        (["levels", "s.csv", "--plot", "p.png", "--feature", "\u00b2"], "\u00b2"),
         (["compress", "f.zipml.h5", "-o", "o"], "zipml file already"),
         (["compress", "text.csv", "-o", "o"], ["row 2 (line 3)", "column 'b'", "'red'"]),
         (["compress", "nan.csv", "-o", "o"], ["row 3 (line 4)", "column 'c'", "nan", "--nonfinite drop"]),
@@ -383,6 +484,10 @@ def test_bad_input(fails, packed, folder, arguments, says):
     X, y = table(20)
     save_csv(folder / "s.csv", X, y)
     save_csv(folder / "narrow.csv", X[:, :3])
+    np.save(folder / "many.npy", table(2000)[0])
+    far = np.zeros((3, FEATURES), np.float32)
+    far[1, 2] = 1000
+    save_csv(folder / "far.csv", far)
     for name, row, column, value in (("nan", 2, 2, np.nan), ("inf", 0, 0, -np.inf)):
         bad = X.copy()
         bad[row, column] = value

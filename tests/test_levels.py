@@ -30,7 +30,7 @@ def small(generator, kind, n):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", ["normal", "ties", "offset", "clusters", "heavy", "two"])
 def test_brute_force(method, weighted, kind):
-    """30 cases: exact is the optimum; the sketch is too, but for float32 positions, where each value has a cell; merging is near."""
+    """30 cases: exact is the optimum; so is the sketch but for float32 positions, each value having a cell; and merging."""
     generator = np.random.default_rng(1)
     for _ in range(30):
         x, intervals = small(generator, kind, generator.integers(2, 12)), int(generator.integers(1, 6))
@@ -106,7 +106,8 @@ def test_histogram_with_other_numbers_of_levels(kind, intervals):
 def test_more_cells_cost_less():
     x = sample("lognormal")
     best = exact_levels(x, None, 31)[1]
-    excess = [rounding_cost(x, optimal_levels(x, 31, method="histogram", cells=cells).values) / best - 1 for cells in (64, 256, 4096)]
+    found = [optimal_levels(x, 31, method="histogram", cells=cells) for cells in (64, 256, 4096)]
+    excess = [rounding_cost(x, one.values) / best - 1 for one in found]
     assert excess[0] > 3 * excess[1] > 9 * excess[2] > 0
 
 
@@ -295,7 +296,8 @@ def test_sketched_weights_are_those_of_the_kernel():
 # ---- Of every column ----
 
 
-MATRIX = np.stack([sample(kind) for kind in ("normal", "lognormal", "cauchy", "poisson", "offset 1e6")], axis=1).astype(np.float32)
+KINDS = ("normal", "lognormal", "cauchy", "poisson", "offset 1e6")
+MATRIX = np.stack([sample(kind) for kind in KINDS], axis=1).astype(np.float32)
 
 
 def test_feature_levels_of_a_matrix():

@@ -12,7 +12,7 @@ from zipml_codec.sketch import Sketch, add_cells, position, regroup
 from zipml_codec.statistics import ColumnStatistics
 
 RNG = np.random.default_rng(3)
-N = 6000
+N = 9000
 COLUMNS = {
     "normal": RNG.normal(size=N),
     "walk": RNG.normal(size=N).cumsum(),  # the range grows all along
@@ -82,12 +82,16 @@ def test_twin(twin, level, size, threads, monkeypatch):
             assert_equal(learn(TABLE, size, threads).sketch, twin)
 
 
-def test_rows_are_shared_among_threads_here():
-    """What test_twin rests on: a block of N rows of so few features is long enough to be cut."""
-    assert N >= 4 * 1024 and FEATURES <= 2 * module.NARROW
-    few = np.ascontiguousarray(np.tile(TABLE[:, :2], (2, 1)))
-    for threads in (1, 2, 5):  # 12,000 rows: more than four times the cells
-        assert_equal(learn(few, len(few), threads).sketch, expected(few))
+def test_threads_that_count_apart():
+    """Few features: threads share the rows, their number may change on the way, and growth finds what they counted."""
+    x = np.concatenate([TABLE * np.float32(scale) for scale in (1e-3, 1, 1, 1)])[:, :5].copy()
+    assert 4 * reference.sketch_cells(5) <= N and x.shape[1] <= 2 * module.NARROW
+    learnt = ColumnStatistics(5)
+    for block, threads in zip(np.array_split(x, 4), (2, 1, 3, 2), strict=True):
+        assert learnt.add(block, threads)
+    assert learnt.sketch._apart is not None
+    learnt.segments()
+    assert_equal(learnt.sketch, expected(x))
 
 
 @pytest.mark.parametrize("features", [1, 63, 64, 65, 200])
@@ -240,7 +244,7 @@ def test_segments(name):
 
 def test_cells_of_three_values_are_exact():
     """Groups of one to three values far apart, a group a cell: every value is a segment of no width."""
-    x = np.concatenate([k * 50 + RNG.random(1 + k % 3) for k in range(-200, 200)]).astype(np.float32)
+    x = np.concatenate([k * 50 + RNG.permutation([0, 0.25, 0.75])[: 1 + k % 3] for k in range(-200, 200)]).astype(np.float32)
     x = RNG.permutation(x)
     learnt = learn(x[:, None])
     count = learnt.sketch.room[0, 0]["count"]

@@ -1,4 +1,4 @@
-"""Tables of levels for a file: the byte grid or anywhere, a width by its error, levels that are kept, given back, and clipped to."""
+"""Tables of levels for a file: the byte grid or anywhere, a width by its error, levels kept, given back, and clipped to."""
 
 import io
 import json
@@ -359,7 +359,8 @@ def test_values_outside_are_named(tmp_path, row, table):
     low, high = X.min(axis=0), X.max(axis=0)
     codec = Codec(uniform_levels(low, high, 7), 3, 1) if table else Codec.uniform(low, high, 3, 1)
     X[row, 2] = high[2] + 1
-    with pytest.raises(DataError, match=rf"row {row + 1}, column index 2: {high[2] + 1}.* is outside of the given levels, .*clip=True"):
+    outside = rf"row {row + 1}, column index 2: {high[2] + 1}.* is outside of the given levels, .*clip=True"
+    with pytest.raises(DataError, match=outside):
         compress(X, path=tmp_path / "a", levels=codec)
     X[row, 2], X[row, 0] = high[2], low[0] - 1
     with pytest.raises(DataError, match=rf"row {row + 1}, column index 0: -"):

@@ -132,12 +132,12 @@ def optimal_levels(
     power = int(np.frexp(max(-low, high))[1])
     power = 0 if abs(power) < MODERATE else power  # as it were values near 1, whose range and squares float64 holds
     segments = sketched(np.ldexp(values, -power) if power else values, mass, cells, thread_count(threads))
-    found = _from_segments(segments, intervals, *(float(np.ldexp(end, -power)) for end in (low, high)))
+    estimate = _from_segments(segments, intervals, *(float(np.ldexp(end, -power)) for end in (low, high)))
     if not power:
-        return found
+        return estimate
     with np.errstate(over="ignore", under="ignore"):
-        cost, bound = (float(np.ldexp(number, 2 * power)) for number in (found.cost, found.lower_bound))
-    levels = np.ldexp(found.values, power)
+        cost, bound = (float(np.ldexp(number, 2 * power)) for number in (estimate.cost, estimate.lower_bound))
+    levels = np.ldexp(estimate.values, power)
     levels[[0, -1]] = low, high
     return OptimalLevels(np.unique(levels), cost, bound, method)
 
@@ -244,8 +244,10 @@ def sketched(values: NDArray[np.float64], mass: NDArray[np.float64] | None, cell
     one, zero = np.ones(64, np.float32), np.zeros(64, np.float32)
 
     def relative(part: Any) -> NDArray[np.float32]:
+        moved = part - pivot
+        moved *= scale
         with np.errstate(over="ignore"):
-            return np.asarray((part - pivot) * scale, np.float32)
+            return np.asarray(moved, np.float32)
 
     ends = relative(np.array([low, high]))
     keys = kernel.keys(ends, zero[:2], one[:2]).astype(np.int64)

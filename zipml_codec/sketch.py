@@ -72,6 +72,7 @@ class Sketch:
         self.room = np.zeros((1, features, self.cells + CELL_PADDING), kernel.CELL)
         self._first_rows = max(64, min(PIVOT_ROWS, PIVOT_BYTES // (4 * features) // 64 * 64))
         self._waiting: list[NDArray[np.float32]] | None = []
+        self._apart: NDArray[np.void] | None = None  # what threads counted each for itself and `room` does not have yet
 
     @property
     def scale(self) -> NDArray[np.float32]:
@@ -94,6 +95,7 @@ class Sketch:
             x = self._begin()
             self._cover(low, high)
             self._count(x, threads)
+        self._gather()
 
     def alike(self) -> Sketch:
         """An empty sketch with the same pivots and units: other rows counted in it can be merged into this one."""
@@ -132,6 +134,7 @@ class Sketch:
                 "make the other with alike()"
             )
         self._cover(low, high)
+        other._gather()
         for feature in range(self.features):
             grid = other.shift[feature], other.first[feature], self.shift[feature], self.first[feature]
             add_cells(self.room[0, feature], regroup(other.room[0, feature], *(int(number) for number in grid)))
@@ -168,41 +171,50 @@ class Sketch:
             shift += wide
         first = keys[0] >> shift
         for feature in np.flatnonzero((shift != self.shift) | (first != self.first)):
+            self._gather(int(feature))
             grid = self.shift[feature], self.first[feature], shift[feature], first[feature]
-            for copy in self.room:
-                copy[feature] = regroup(copy[feature], *(int(number) for number in grid))
+            self.room[0, feature] = regroup(self.room[0, feature], *(int(number) for number in grid))
         self.shift[:], self.first[:] = shift, first
 
     def _count(self, x: NDArray[np.float32], threads: int) -> None:
-        if threads > len(self.room) and x.shape[1] <= NARROW * threads and len(x) >= 4 * self.cells:
-            more = np.zeros((threads - len(self.room), *self.room.shape[1:]), kernel.CELL)  # each thread counts in its own
-            self.room = np.concatenate([self.room, more])
-        kernel.sketch(x, self.pivot, self.scale, self.first, self.shift, self.cells, self.room, threads)
+        narrow = threads > 1 and x.shape[1] <= NARROW * threads and len(x) >= 4 * self.cells
+        room = self.room
+        if narrow:
+            if self._apart is None or len(self._apart) != threads:
+                self._gather()
+                self._apart = np.zeros((threads, *self.room.shape[1:]), kernel.CELL)
+            room = self._apart
+        kernel.sketch(x, self.pivot, self.scale, self.first, self.shift, self.cells, room, threads)
 
-    def total(self) -> NDArray[np.void]:
-        """All cells, (features, cells + padding): what the threads have counted, added up."""
-        for part in self.room[1:]:
-            add_cells(self.room[0], part)
-        self.room = self.room[:1]
-        total: NDArray[np.void] = self.room[0]
-        return total
+    def _gather(self, feature: int | None = None) -> None:
+        """Add to `room` what threads counted apart: of one feature, or of all."""
+        if self._apart is None:
+            return
+        where = slice(None) if feature is None else slice(feature, feature + 1)
+        for part in self._apart[:, where]:
+            add_cells(self.room[0, where], part)
+        self._apart[:, where] = np.zeros((), kernel.CELL)
+        if feature is None:
+            self._apart = None
 
     def segments(self, low: NDArray[np.float32], high: NDArray[np.float32], features: slice | None = None) -> Segments:
         """Some features' cells as segments of evenly spread weight."""
+        self._gather()
         part = slice(None) if features is None else features
-        cells = self.total()[part, : self.cells]
+        cells = self.room[0, part, : self.cells]
         return make_segments(
             cells, self.shift[part], self.first[part], self.pivot[part], self.exponent[part], low[part], high[part]
         )
 
     def merged(self, low: NDArray[np.float32], high: NDArray[np.float32]) -> Segments:
         """All features' cells in one row of segments: what a table that all share is chosen from (`shared` sketches only)."""
+        self._gather()
         ends = np.array([low.min(), high.max()], np.float32)
         pivot, exponent = self.pivot[:1], self.exponent[:1]
         one = Sketch(1, self.cells)
         one.pivot, one.exponent, one._waiting = pivot.copy(), exponent.copy(), None
         one._cover(ends[:1], ends[1:])
-        for feature, row in enumerate(self.total()):
+        for feature, row in enumerate(self.room[0]):
             grid = self.shift[feature], self.first[feature], one.shift[0], one.first[0]
             add_cells(one.room[0, 0], regroup(row, *(int(number) for number in grid)))
         return one.segments(ends[:1], ends[1:])
