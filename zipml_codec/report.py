@@ -140,7 +140,7 @@ def density_with_levels(
     axis.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BARS)
     top = float(counts.max(initial=1))
     for number, (name, places) in enumerate(levels.items()):
-        colour, row = COLOURS[(4, 1, 2, 3)[number % 4]], 1.02 + 0.09 * number
+        colour, row = COLOURS[(4, 1, 2, 3)[number % 4]], 1.02 + 0.14 * number
         ends = np.asarray(places, np.float64)
         inside = ends[(ends >= first) & (ends <= last)]
         if name == "optimal":
@@ -148,12 +148,11 @@ def density_with_levels(
         axis.vlines(inside, row * top, (row + 0.06) * top, color=colour, linewidth=2)
         note = name if len(inside) == len(ends) else f"{name}: {len(inside)} of {len(ends)} shown"
         axis.annotate(
-            note, (1.0, (row + 0.03) * top), xycoords=("axes fraction", "data"), xytext=(-2, 0), textcoords="offset points",
-            color=colour, fontsize=9, va="center", ha="right", annotation_clip=False,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+            note, (1.0, (row + 0.06) * top), xycoords=("axes fraction", "data"), xytext=(-2, 2), textcoords="offset points",
+            color=colour, fontsize=9, va="bottom", ha="right", annotation_clip=False,
         )  # fmt: skip
     axis.set_xlim(first, last)
-    axis.set_ylim(0, (1.04 + 0.09 * len(levels)) * top)
+    axis.set_ylim(0, (1.04 + 0.14 * len(levels)) * top)
     axis.set_yticks([])
     axis.set_title(title, fontsize=11, loc="left")
     axis.set_xlabel(xlabel, fontsize=10)
