@@ -158,7 +158,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def statistics(data):
-    """Statistics and histograms of X, block by block as compress takes them."""
+    """Statistics and sketches of X, block by block as compress takes them."""
     found, size = ColumnStatistics(FEATURES), block_rows(FEATURES)
     for start in range(0, ROWS, size):
         assert found.add(data.X[start : start + size], ALL)
