@@ -94,7 +94,7 @@ class Rows:
             return chunk
         low, high = self.clip
         moved = np.where(np.isfinite(x), np.clip(x, low, high), x)
-        count = np.count_nonzero(moved != x, axis=0) - np.count_nonzero(np.isnan(x), axis=0)
+        count = np.count_nonzero(moved != x, axis=0)
         self.clipped = count if self.clipped is None else self.clipped + count
         return Chunk(moved, chunk.labels, chunk.first_row)
 
