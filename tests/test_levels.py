@@ -282,13 +282,14 @@ def test_rounding_cost_is_the_sum():
 def test_sketched_weights_are_those_of_the_kernel():
     """Weights of one: the same mass and mean, and the same segments where each value has a key of its own."""
     x = sample("cauchy")
-    plain, weighed = sketched(x, None, 1024, 2), sketched(x, np.ones(SIZE), 1024, 2)
+    ends = x.min(), x.max()
+    plain, weighed = sketched(x, None, 1024, 2, ends), sketched(x, np.ones(SIZE), 1024, 2, ends)
     shape = (1, 1024, 3)
     np.testing.assert_allclose(plain.weight.reshape(shape).sum(axis=2), weighed.weight.reshape(shape).sum(axis=2))
     mean = [np.sum((s.left + s.right) / 2 * s.weight) for s in (plain, weighed)]
     assert mean[0] == pytest.approx(mean[1], rel=1e-9)
     few = np.arange(-40.0, 40.0)
-    plain, weighed = sketched(few, None, 64, 1), sketched(few, np.ones(80), 64, 1)
+    plain, weighed = sketched(few, None, 64, 1, (-40, 39)), sketched(few, np.ones(80), 64, 1, (-40, 39))
     for name in ("weight", "left", "right", "variance"):
         np.testing.assert_array_equal(getattr(weighed, name), getattr(plain, name))
 

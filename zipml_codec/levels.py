@@ -113,10 +113,10 @@ def optimal_levels(
     check_choice("method", method, METHODS)
     cells = check_integer("cells", cells, 64, 1 << 15)
     gamma = check_number("gamma", gamma, 0, open_low=True)
-    values, mass = _checked(x, weights)
+    values, mass, ends = _checked(x, weights)
     if method == "auto":
         method = "exact" if values.size <= EXACT_VALUES else "histogram"
-    low, high = float(values.min()), float(values.max())
+    low, high = ends
     if low == high:
         return OptimalLevels(np.array([low]), 0.0, 0.0, method)
     if method == "exact":
@@ -131,14 +131,15 @@ def optimal_levels(
         return OptimalLevels(levels, cost, 0.0, method)
     power = int(np.frexp(max(-low, high))[1])
     power = 0 if abs(power) < MODERATE else power  # as it were values near 1, whose range and squares float64 holds
-    segments = sketched(np.ldexp(values, -power) if power else values, mass, cells, thread_count(threads))
-    estimate = _from_segments(segments, intervals, *(float(np.ldexp(end, -power)) for end in (low, high)))
+    low, high = (float(np.ldexp(end, -power)) for end in ends)
+    segments = sketched(np.ldexp(values, -power) if power else values, mass, cells, thread_count(threads), (low, high))
+    estimate = _from_segments(segments, intervals, low, high)
     if not power:
         return estimate
     with np.errstate(over="ignore", under="ignore"):
         cost, bound = (float(np.ldexp(number, 2 * power)) for number in (estimate.cost, estimate.lower_bound))
     levels = np.ldexp(estimate.values, power)
-    levels[[0, -1]] = low, high
+    levels[[0, -1]] = ends
     return OptimalLevels(np.unique(levels), cost, bound, method)
 
 
@@ -155,8 +156,8 @@ def rate_distortion(x: ArrayLike, weights: ArrayLike | None = None, most: int = 
         As `optimal_levels`.
     """
     most = check_integer("most", most, 1, MAX_INTERVALS)
-    values, mass = _checked(x, weights)
-    segments = _points(values, mass) if values.size <= CELLS else sketched(values, mass, CELLS, thread_count(None))
+    values, mass, ends = _checked(x, weights)
+    segments = _points(values, mass) if values.size <= CELLS else sketched(values, mass, CELLS, thread_count(None), ends)
     limit = min(segments.weight.shape[1], 2048 if values.size > CELLS else CELLS)
     cost = best(segments, most, 1, most=max(limit, 1), sweeps=0)[2][0]
     return np.asarray(np.minimum.accumulate(cost) * segments.unit[0] ** 2)
@@ -204,21 +205,22 @@ def arguments(segments: Segments) -> tuple[Matrix, Matrix, Matrix, NDArray[np.fl
     return weight, left, right, low, high
 
 
-def _checked(x: ArrayLike, weights: ArrayLike | None) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Flat float64 values and weights, checked."""
+def _checked(x: ArrayLike, weights: ArrayLike | None) -> tuple[Matrix, Matrix | None, tuple[float, float]]:
+    """Flat float64 values and weights, checked, and the least and greatest value."""
     values = np.asarray(x, np.float64).ravel()
     if values.size == 0:
         raise DataError("x is empty: levels need at least one value")
     mass = None if weights is None else np.asarray(weights, np.float64).ravel()
     if mass is not None and mass.shape != values.shape:
         raise DataError(f"weights must be as many as values: {mass.size} for {values.size}")
-    if not np.isfinite(values.min()) or not np.isfinite(values.max()):
+    ends = float(values.min()), float(values.max())
+    if not np.isfinite(ends).all():
         where = int(np.argmin(np.isfinite(values)))
         raise DataError(f"x[{where}] is {values[where]}: it must be finite")
     if mass is not None and not (np.isfinite(mass) & (mass > 0)).all():
         where = int(np.argmin(np.isfinite(mass) & (mass > 0)))
         raise DataError(f"weights[{where}] is {mass[where]}: it must be positive")
-    return values, mass
+    return values, mass, ends
 
 
 def _points(values: NDArray[np.float64], mass: NDArray[np.float64] | None) -> Segments:
@@ -231,9 +233,12 @@ def _points(values: NDArray[np.float64], mass: NDArray[np.float64] | None) -> Se
     return Segments(weight, at, at, 0 * at, at[:, 0], at[:, -1], np.array([pivot]), np.array([unit]))
 
 
-def sketched(values: NDArray[np.float64], mass: NDArray[np.float64] | None, cells: int, threads: int) -> Segments:
+def sketched(
+    values: Matrix, mass: Matrix | None, cells: int, threads: int, ends: tuple[float, float]
+) -> Segments:
     """One set of values as a sketch's segments (zipml_codec/sketch.py), from one scan."""
-    low, high, step = values.min(), values.max(), max(1, values.size // 1024)
+    low, high = ends
+    step = max(1, values.size // 1024)
     ranked = np.sort(values[::step])
     pivot, spread = ranked[len(ranked) // 2], 2 * (ranked[3 * len(ranked) // 4] - ranked[len(ranked) // 4])
     if not spread > 0:  # of so many equal values, what the others spread over
@@ -249,8 +254,8 @@ def sketched(values: NDArray[np.float64], mass: NDArray[np.float64] | None, cell
         with np.errstate(over="ignore"):
             return np.asarray(moved, np.float32)
 
-    ends = relative(np.array([low, high]))
-    keys = kernel.keys(ends, zero[:2], one[:2]).astype(np.int64)
+    last = relative(np.array([low, high]))
+    keys = kernel.keys(last, zero[:2], one[:2]).astype(np.int64)
     shift = 0
     while (keys[1] >> shift) - (keys[0] >> shift) >= cells:
         shift += 1
@@ -272,7 +277,7 @@ def sketched(values: NDArray[np.float64], mass: NDArray[np.float64] | None, cell
     for copy in room[1:]:
         add_cells(room[0], copy)
     pivots, exponents = np.zeros(1, np.float32), np.zeros(1, np.int64)
-    found = make_segments(room[0], grid[3][:1], grid[2][:1], pivots, exponents, ends[:1], ends[1:], shares)
+    found = make_segments(room[0], grid[3][:1], grid[2][:1], pivots, exponents, last[:1], last[1:], shares)
     return replace(found, pivot=np.array([pivot]), unit=np.array([2.0**exponent]))
 
 
