@@ -106,7 +106,7 @@ def test_dense_training_is_the_float_engine_s(monkeypatch):
 
 @pytest.mark.parametrize("name", ["cal_housing", "cpu_small", "cod_rna", "gas_drift", "mnist_4v9"])
 def test_real_data_in_integers_lose_nothing(real, tmp_path, name):
-    """6 bits, model and residuals of 8, gradient of 32 and of 8 bits, the same steps: test loss within 1 % of float32 training's."""
+    """6 bits, model and residuals of 8, gradient of 32 and 8 bits, the same steps: within 1 % of float32 training."""
     ratios = {32: [], 8: []}
     for seed in range(2):
         X, y = real(name)
