@@ -28,7 +28,7 @@ from .request import TARGET_ERROR, Request
 from .rows import ADVICE, Chunk, Rows, block_rows
 from .saved import load_levels
 from .statistics import ColumnStatistics
-from .tables import choose_bits, make_codec
+from .tables import SNAP_LIMIT, choose_bits, make_codec
 from .version import VERSION
 
 LABEL_LOSS = 1e-4  # of their range
@@ -275,7 +275,8 @@ def _codec(
         found |= {"grid_steps": table.steps, "snapping": round(table.snapping, 4)}
         if table.snapping > 1:
             taken = "levels are on it" if table.steps else "levels are anywhere, and training decodes to float32"
-            said.append(f"a grid of one byte costs {table.snapping - 1:.1%} more rounding variance: {taken}")
+            bulk = "" if table.steps or table.snapping > SNAP_LIMIT else " and takes all levels from the bulk of a column"
+            said.append(f"a grid of one byte costs {table.snapping - 1:.1%} more rounding variance{bulk}: {taken}")
     return codec, "; ".join(said), found
 
 

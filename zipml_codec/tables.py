@@ -22,6 +22,7 @@ from .statistics import ColumnStatistics
 
 BYTE_STEPS = 255
 SNAP_LIMIT = 1.25  # what levels on the grid may cost, relative to levels anywhere
+BULK = 0.25  # variance, in squared units of a column's sketch, that the grid may add: more would drown its bulk
 PART = 64  # features whose segments are made at a time
 GRIDS = ("auto", "byte", "none")
 
@@ -86,7 +87,8 @@ def optimal_table(
         With a sketch.
     bits, samples, threads : int
     grid : {"auto", "byte", "none"}
-        auto: the byte grid where it costs at most a quarter more than levels anywhere, see `LevelTable.snapping`.
+        auto: the byte grid where it costs at most a quarter more than levels anywhere, see `LevelTable.snapping`, and
+        drowns no column's bulk: where an outlier leaves one step of the grid for all else, the sum of variances hides it.
 
     Returns
     -------
@@ -95,9 +97,9 @@ def optimal_table(
     intervals, steps = interval_count(bits, samples), 0 if grid == "none" else grid_steps(bits, samples)
     low, high = ends_of(statistics)
     free, marks = np.empty((len(low), intervals + 1)), np.zeros((len(low), intervals + 1))
-    cost = np.zeros((2, len(low)))
+    cost, bulk = np.zeros((2, len(low))), np.ones(len(low))
     for part, segments in parts_of(statistics):
-        square = segments.unit**2
+        square = bulk[part] = segments.unit**2
         found = best(segments, intervals, threads)
         free[part] = segments.pivot[:, None] + found[0] * segments.unit[:, None]
         cost[0, part] = found[2][:, -1] * square
@@ -108,7 +110,9 @@ def optimal_table(
     free_noise, grid_noise = (float(np.sum(part / unit)) for part in cost)
     snapping = max(grid_noise / free_noise, 1.0) if steps and free_noise > 0 else 1.0
     rows = statistics.rows * (statistics.features if statistics.shared else 1)
-    if steps and (snapping <= SNAP_LIMIT or grid == "byte"):
+    drowned = (cost[1] > BULK * bulk * rows) & (cost[1] > 2 * cost[0])
+    fits = snapping <= SNAP_LIMIT and not drowned.any()
+    if steps and (fits or grid == "byte"):
         return LevelTable(_on_grid(marks, steps, low, high), cost[1] / rows, steps, snapping)
     return LevelTable(_anywhere(free, low, high), cost[0] / rows, 0, snapping)
 
