@@ -1,4 +1,9 @@
-"""The order of rows in an epoch and the split into training and test rows: functions of seed, epoch and row number alone."""
+"""The order of rows in an epoch and the split into training and test rows: functions of seed, epoch and row number alone.
+
+Rows that are sorted by value are the worst case. Of 1e6 such rows, 512 bytes each, means of batches of 256 and 1024 vary 2.9
+and 8.8 times as much (in variance) as those of independent samples; where chunks are read whole 32 and 125 times.
+tests/test_order.py derives and measures these numbers.
+"""
 
 from __future__ import annotations
 
