@@ -192,7 +192,8 @@ def measure(benchmark, bandwidth, request):
 
     values, nbytes: features (rows x columns), and bytes of `unit`, that one call goes through.
     threads: those of the bandwidth to compare with; None for all.
-    peers: name -> (function, values), each called and timed before each round.
+    peers: name -> (function, values), each called and timed before each round; or (function, values, result -> seconds),
+        where the result tells the time that counts.
     parts: name -> (result -> seconds, values, nbytes): further lines, of times that the result tells.
     pause: seconds to wait after each peer.
     """
@@ -203,10 +204,11 @@ def measure(benchmark, bandwidth, request):
         part_seconds = {part: [] for part in parts or {}}
 
         def setup():
-            for peer, (work, _) in (peers or {}).items():
+            for peer, (work, _, *told) in (peers or {}).items():
                 begun = time.perf_counter()
-                work()
-                peer_seconds[peer].append(time.perf_counter() - begun)
+                result = work()
+                elapsed = time.perf_counter() - begun
+                peer_seconds[peer].append(told[0](result) if told else elapsed)
                 time.sleep(pause)
 
         def timed():
@@ -220,7 +222,7 @@ def measure(benchmark, bandwidth, request):
             return result
         rates = {
             peer: work_values / st.median(peer_seconds[peer][-rounds:])
-            for peer, (_, work_values) in (peers or {}).items()
+            for peer, (_, work_values, *_) in (peers or {}).items()
         }
 
         def line(label, seconds, count, size):
