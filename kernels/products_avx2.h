@@ -153,28 +153,6 @@ IN256 void gradient_256(const slab_job *job, int fields, int planes, int parts)
                 gradient_half(job, line, half, fields, planes, parts, from, columns, &next);
 }
 
-/* Row pointers to where whole lines can be read. */
-TARGET_avx2 static void settle_rows(const slab_job *job)
-{
-    const integer_rows *rows = job->rows;
-    const size_t pitch = job->layout.lines * LINE, bytes = (rows->shape.features * (size_t)rows->shape.bits + 7) / 8;
-    const int bytewise = rows->table || 8 % rows->shape.bits;
-    if (!bytewise && bytes % LINE == 0)
-        return;
-    for (size_t r = 0; r < job->count; r++) {
-        uint8_t *out = job->work + r * pitch;
-        if (bytewise) {
-            fetch_bytes(rows, job->order[r], job->layout.lines, out);
-        } else {
-            memcpy(out, job->row[r], bytes);
-            memset(out + bytes, 0, pitch - bytes);
-        }
-        job->row[r] = out;
-    }
-    for (size_t r = job->count; r % 16; r++)
-        job->row[r] = job->row[job->count - 1];
-}
-
 #define EACH_LAYOUT(product, parts) \
     switch (job->layout.planes) { \
     case 1: parts == 2 ? product(job, 2, 1, 2) : product(job, 2, 1, 1); break; \

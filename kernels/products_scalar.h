@@ -1,4 +1,5 @@
-/* The products in plain C, on one code or table entry a byte: the meaning of products_avx2.h and products_avx512.h. */
+/* The products in plain C, on one code or table entry a byte: the meaning of products_avx2.h, products_avx512.h and
+ * products_neon.h. */
 #include "products.h"
 
 static inline int planes_scalar(const integer_rows *rows)
@@ -25,6 +26,28 @@ static inline void fetch_bytes(const integer_rows *rows, size_t row, size_t line
         }
         memset(out + width, 0, BLOCK - width);
     }
+}
+
+/* Row pointers to where whole lines can be read: where rows lie, or in `work`, where they are copied or unpacked. */
+ALWAYS_INLINE void settle_rows(const slab_job *job)
+{
+    const integer_rows *rows = job->rows;
+    const size_t pitch = job->layout.lines * LINE, bytes = (rows->shape.features * (size_t)rows->shape.bits + 7) / 8;
+    const int bytewise = rows->table || 8 % rows->shape.bits;
+    if (!bytewise && bytes % LINE == 0)
+        return;
+    for (size_t r = 0; r < job->count; r++) {
+        uint8_t *out = job->work + r * pitch;
+        if (bytewise) {
+            fetch_bytes(rows, job->order[r], job->layout.lines, out);
+        } else {
+            memcpy(out, job->row[r], bytes);
+            memset(out + bytes, 0, pitch - bytes);
+        }
+        job->row[r] = out;
+    }
+    for (size_t r = job->count; r % 16; r++)
+        job->row[r] = job->row[job->count - 1];
 }
 
 static inline int32_t signed_at(const signed_bytes *v, size_t i)

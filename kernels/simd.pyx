@@ -5,8 +5,10 @@ from contextlib import contextmanager
 
 cdef extern from "simd.h" nogil:
     int simd_best()
+    const char *simd_name(int level)
+    int LEVEL_COUNT
 
-NAMES = ("scalar", "avx2", "avx512")
+NAMES = tuple([simd_name(level).decode() for level in range(LEVEL_COUNT)])  # what this build knows, slowest first
 
 
 def levels():
