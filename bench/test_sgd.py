@@ -42,7 +42,7 @@ def epoch_of(rows, buffer, data, batch, row_bytes):
     """One epoch of kernels.sgd over rows in memory, in the order that train takes them; returns the mean loss."""
     count, features = data.X.shape
     chunk_rows = max(1, CHUNK_BYTES // row_bytes)
-    order = np.concatenate(list(EpochOrder(count, chunk_rows, chunk_rows * row_bytes, 0, 0).windows())).astype(np.uintp)
+    order = np.concatenate(list(EpochOrder(count, chunk_rows, row_bytes, 0, 0).shuffled())).astype(np.uintp)
     steps = np.full(-(-count // batch), step_size(features, batch), np.float32)
     curvature, threads = np.full(features, STRENGTH, np.float32), thread_count(None)
     rows.hold(buffer, data.y, np.arange(count, dtype=np.uint64))
