@@ -24,6 +24,7 @@ from zipml_codec.stream import CodeRows, FloatRows, Stream, Window
 
 ROWS = int(os.environ.get("ZIPML_BENCH_ROWS", "200000"))
 FEATURES = int(os.environ.get("ZIPML_BENCH_FEATURES", "1024"))
+ROUNDS = int(os.environ.get("ZIPML_BENCH_ROUNDS", "3"))
 TEST_ROWS, BLOCK_ROWS, SKLEARN_ROWS = 20_000, 8192, 20_000
 NOISE, BITS, THREADS = 0.3, 4, 2
 BATCHES = [1024, 256]
@@ -240,6 +241,7 @@ def test_time_to_loss(
         unit="codes",
         peers={f"float32 to 1% ({most} epochs)": (float_run(batch, most), values, all_epochs)},  # the same work: to get there
         parts={f"{'' if reached else 'not '}to 1%: {name}, {excess:+.2%}": (all_epochs, values, nbytes)},
+        rounds=2 * ROUNDS + 1,  # of few and short epochs
         pause=blas_pause,
     )
     benchmark.extra_info.update(
