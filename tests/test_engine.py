@@ -215,13 +215,14 @@ def test_killed_runs_go_on_to_the_same_model(tmp_path):
     """)
     generator, kills = np.random.default_rng(0), 0
     while not model.exists():
+        before = kept.stat().st_mtime_ns if kept.exists() else 0
         child = subprocess.Popen([sys.executable, "-c", program])
-        try:
-            child.wait(timeout=None if kills == 12 else 0.6 + generator.random())
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-            kills += 1
+        while kills < 12 and child.poll() is None:  # until it has kept another state, and a moment more
+            if kept.exists() and kept.stat().st_mtime_ns != before:
+                time.sleep(0.05 * generator.random())
+                child.send_signal(signal.SIGKILL)
+                kills += child.wait() == -signal.SIGKILL
+        child.wait()
     assert kills > 0
     whole = zipml.train(file, epochs=60, batch=64, test_fraction=0.1, debias="diagonal")
     assert outcome(zipml.Model.load(model)) == outcome(whole)
