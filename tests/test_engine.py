@@ -257,6 +257,24 @@ def test_checkpoints_that_cannot_be(files, tmp_path):
 # ---- Early stop, threads, files that change ----
 
 
+def test_pace_takes_the_faster_number_of_threads():
+    """Two threads that lose are left, tried again ever less often, and taken up again when they win."""
+    pace, size, chosen = engine.Pace(), 1 << 23, []
+    for window in range(1000):
+        threads = pace.threads(2)
+        chosen.append(threads)
+        disturbed = 100 <= window < 400
+        pace.note(threads, size, {1: 2.0, 2: 30.0 if disturbed else 1.0}[threads])
+    chosen = np.array(chosen)
+    assert chosen[0] == 2 and np.mean(chosen[:100] == 2) > 0.8
+    assert np.mean(chosen[110:400] == 1) > 0.9
+    assert np.mean(chosen[700:] == 2) > 0.8
+    assert engine.Pace().threads(1) == 1
+    small = engine.Pace()
+    small.note(2, 100, 1e9)
+    assert small.threads(2) == 2
+
+
 def test_early_stop(files):
     file = files(levels="uniform")
     full = zipml.train(file, epochs=40, schedule="inverse", test_fraction=0.3)

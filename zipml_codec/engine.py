@@ -6,6 +6,7 @@ One interface for the three kernels. Integers where the codes allow it: levels a
 
 from __future__ import annotations
 
+import time
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from .plan import Plan
 from .stream import CodeRows, FloatRows, TrainingData, Window, inverse_std
 from .tables import grid_steps
 
+PACED_VALUES = 1 << 22  # of a window, from which on its time says something
 OFF_GRID = 0.05  # steps that float32 may have moved a level off the byte grid
 
 
@@ -112,6 +114,42 @@ class _OfState:
         self._state.steps = value
 
 
+class Pace:
+    """Which number of threads is faster just now: all, or one.
+
+    Kernels whose threads wait for each other every few microseconds lose many times over when another program holds a core.
+    Results do not depend on the threads, so each window may have its own number: the faster one so far, the other being
+    tried again from time to time, less often the longer it loses.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}  # a value, by number of threads
+        self._windows, self._next, self._wait = 0, 1, 8
+
+    def threads(self, most: int) -> int:
+        """For the next window."""
+        if most == 1 or not self._seconds:
+            return most
+        faster = min(self._seconds, key=lambda count: self._seconds[count])
+        other = 1 if faster != 1 else most
+        if other not in self._seconds or self._windows >= self._next:
+            return other
+        return faster
+
+    def note(self, threads: int, values: int, seconds: float) -> None:
+        """What a window took; small ones tell nothing."""
+        if values < PACED_VALUES:
+            return
+        before = min(self._seconds.values(), default=0.0)
+        tried = self._windows >= self._next
+        self._seconds[threads] = seconds / values
+        self._windows += 1
+        if tried:
+            lost = seconds / values > before
+            self._wait = min(2 * self._wait, 256) if lost else 8
+            self._next = self._windows + self._wait
+
+
 class FloatEngine(_OfState):
     """Rows are decoded, or standardised, tile by tile inside the cache; float32 arithmetic.
 
@@ -152,6 +190,7 @@ class IntegerEngine(_OfState):
     def __init__(self, data: CodeRows, plan: Plan) -> None:
         form = integer_form(data.codec)
         assert form is not None
+        self._pace = Pace()
         low, step, table = form
         scale = inverse_std(data.std)
         noise = noise_of(data)
@@ -192,6 +231,7 @@ class DenseEngine(_OfState):
 
     def __init__(self, data: FloatRows, plan: Plan) -> None:
         features = data.shape[1]
+        self._pace = Pace()
         self._state = integer_kernel.DenseState(
             features,
             plan.batch,
@@ -206,5 +246,7 @@ class DenseEngine(_OfState):
 
     def run(self, window: Window, steps: NDArray[np.float32], threads: int) -> tuple[float, float, bool]:
         """Steps over a window."""
+        threads, begun = self._pace.threads(threads), time.perf_counter()
         loss, finite = self._state.run(window.data, window.labels, window.order, steps, threads)
+        self._pace.note(threads, window.data[:1].size * len(window.order), time.perf_counter() - begun)
         return loss, 0.0, finite
