@@ -87,6 +87,8 @@ static point at(const mass *m, double x)
 
 static double interval_cost(const point *l, const point *u)
 {
+    if (!(u->x > l->x)) /* a level that is there twice: its own weight, cancelled, would leave rounding errors */
+        return 0;
     const double w = u->below.w - l->upto.w, s = u->below.s - l->upto.s, q = u->below.q - l->upto.q;
     const double v = -l->x * u->x * w + (l->x + u->x) * s - q;
     return v > 0 ? v : 0;

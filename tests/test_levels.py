@@ -400,3 +400,25 @@ def test_row_sample_is_uniform():
     thirds = kept.reshape(3, 1000).sum(axis=1)
     assert np.all(np.abs(thirds - 10_000) < 5 * np.sqrt(10_000 * 2 / 3))
     assert kept.max() < 40
+
+
+@pytest.mark.parametrize("seed", [5, 23, 38, 51])
+def test_bound_beside_an_outlier(seed):
+    """Weighted values and one far away: many levels, some of them twice; the bound holds and the cost is that of the levels."""
+    generator = np.random.default_rng(seed)
+    n = int(generator.integers(200, 3000))
+    x = np.append(generator.normal(size=n), 10.0 ** generator.integers(3, 13))
+    weights = generator.random(x.size) + 0.01
+    found, best = (optimal_levels(x, 255, weights, method=method) for method in ("histogram", "exact"))
+    assert found.lower_bound <= best.cost * (1 + 1e-9)
+    assert found.cost == pytest.approx(rounding_cost(x, found.values, weights), rel=0.2)
+
+
+@pytest.mark.parametrize("power", [-1000, 1000])
+def test_far_from_one(power):
+    """What float64's squares do not hold: merging finds the levels of the same values near 1, and costs end in infinity or 0."""
+    x = np.random.default_rng(0).normal(size=200)
+    near, far = (optimal_levels(values, 15, method="merging").values for values in (x, np.ldexp(x, power)))
+    assert np.array_equal(np.ldexp(near, power), far)
+    assert np.all(rate_distortion(np.ldexp(x, power), most=15) == (np.inf if power > 0 else 0))
+    assert np.array_equal(rate_distortion(np.ldexp(x, 505), most=15), np.ldexp(rate_distortion(x, most=15), 1010))

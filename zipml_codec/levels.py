@@ -126,14 +126,12 @@ def optimal_levels(
         shares = np.arange(intervals + 1) / intervals
         levels = np.unique(np.clip(low * (1 - shares) + high * shares, low, high))
         return OptimalLevels(levels, rounding_cost(values, levels, mass), 0.0, method)
+    values, (low, high), power = _moderate(values, ends)
     if method == "merging":
-        levels, cost = levels_among_merged(values, mass, intervals, gamma)
-        return OptimalLevels(levels, cost, 0.0, method)
-    power = int(np.frexp(max(-low, high))[1])
-    power = 0 if abs(power) < MODERATE else power  # as it were values near 1, whose range and squares float64 holds
-    low, high = (float(np.ldexp(end, -power)) for end in ends)
-    segments = sketched(np.ldexp(values, -power) if power else values, mass, cells, thread_count(threads), (low, high))
-    estimate = _from_segments(segments, intervals, low, high)
+        estimate = OptimalLevels(*levels_among_merged(values, mass, intervals, gamma), 0.0, method)
+    else:
+        segments = sketched(values, mass, cells, thread_count(threads), (low, high))
+        estimate = _from_segments(segments, intervals, low, high)
     if not power:
         return estimate
     with np.errstate(over="ignore", under="ignore"):
@@ -157,10 +155,12 @@ def rate_distortion(x: ArrayLike, weights: ArrayLike | None = None, most: int = 
     """
     most = check_integer("most", most, 1, MAX_INTERVALS)
     values, mass, ends = _checked(x, weights)
+    values, ends, power = _moderate(values, ends)
     segments = _points(values, mass) if values.size <= CELLS else sketched(values, mass, CELLS, thread_count(None), ends)
     limit = min(segments.weight.shape[1], 2048 if values.size > CELLS else CELLS)
     cost = best(segments, most, 1, most=max(limit, 1), sweeps=0)[2][0]
-    return np.asarray(np.minimum.accumulate(cost) * segments.unit[0] ** 2)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(np.ldexp(np.minimum.accumulate(cost) * segments.unit[0] ** 2, 2 * power))
 
 
 def best(
@@ -221,6 +221,14 @@ def _checked(x: ArrayLike, weights: ArrayLike | None) -> tuple[Matrix, Matrix | 
         where = int(np.argmin(np.isfinite(mass) & (mass > 0)))
         raise DataError(f"weights[{where}] is {mass[where]}: it must be positive")
     return values, mass, ends
+
+
+def _moderate(values: Matrix, ends: tuple[float, float]) -> tuple[Matrix, tuple[float, float], int]:
+    """Values and their ends over 2**power: near 1 where float64 would not hold their range and squares, else as they are."""
+    power = int(np.frexp(max(-ends[0], ends[1]))[1])
+    if abs(power) < MODERATE:
+        return values, ends, 0
+    return np.ldexp(values, -power), (float(np.ldexp(ends[0], -power)), float(np.ldexp(ends[1], -power))), power
 
 
 def _points(values: NDArray[np.float64], mass: NDArray[np.float64] | None) -> Segments:
@@ -342,6 +350,8 @@ def lower_bounds(segments: Segments, intervals: int, threads: int) -> NDArray[np
         weight, middle = weight.reshape(shape), middle.reshape(shape)
     total = weight.sum(axis=2)
     mean = (weight * middle).sum(axis=2) / np.where(total > 0, total, 1)
+    ends = [fold(np.where(weight > 0, middle, none), axis=2) for fold, none in ((np.min, np.inf), (np.max, -np.inf))]
+    mean = np.where(total > 0, np.clip(mean, *ends), 0)  # a bit beside an outlier would cost more than all else
     within = np.sum(weight * ((middle - mean[..., None]) ** 2 + segments.variance.reshape(shape)), axis=(1, 2))
     points = replace(segments, weight=total, left=mean, right=mean)
     cost = best(points, intervals, threads, most=total.shape[1], sweeps=0)[2][:, -1]
