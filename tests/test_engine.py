@@ -241,7 +241,22 @@ def test_a_checkpoint_of_another_run_is_refused(files, tmp_path):
         zipml.train(file, resume=True)
 
 
-def test_checkpoints_that_cannot_be(files, tmp_path):
+def test_a_checkpoint_replaces_no_other_file(files, tmp_path):
+    """The data, above all, named as the checkpoint: refused before any work, and left as it is."""
+    file = Path(files(grid="byte"))
+    before = file.read_bytes()
+    for resume in (False, True):
+        with pytest.raises((OutputError, CorruptError), match=r"is not a checkpoint"):
+            zipml.train(file, epochs=1, checkpoint=file, resume=resume)
+    assert file.read_bytes() == before
+    told = []
+    for path, match in ((tmp_path / "none" / "c.npz", "no folder"), (tmp_path, "is a folder")):
+        with pytest.raises(OutputError, match=match):
+            zipml.train(file, epochs=1, checkpoint=path, progress=told.append)
+    assert not told  # nothing was trained
+
+
+def test_checkpoints_that_cannot_be(files, tmp_path, monkeypatch):
     file, kept = files(levels="uniform"), tmp_path / "c.npz"
     kept.write_bytes(b"PK\x03\x04 nonsense")
     with pytest.raises(CorruptError, match=r"c\.npz is not a checkpoint"):
@@ -249,8 +264,13 @@ def test_checkpoints_that_cannot_be(files, tmp_path):
     zipml.train(file, epochs=1).save(kept)
     with pytest.raises(FormatError, match=r"c\.npz is not a checkpoint"):
         zipml.train(file, epochs=1, checkpoint=kept, resume=True)
-    with pytest.raises(OutputError, match="cannot write the checkpoint"):
-        zipml.train(file, epochs=1, checkpoint=tmp_path / "no" / "c.npz")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="cannot write the checkpoint: No space"):
+        zipml.train(file, epochs=1, checkpoint=tmp_path / "new.npz")
     assert not list(tmp_path.glob("*.partial"))
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .engine import Engine
 from .errors import CorruptError, FormatError, OptionError, OutputError
+from .formats.container import check_output
 from .plan import Plan
 
 VERSION = 1
@@ -88,6 +89,23 @@ class Track:
                     "ask for the same, or begin again without resume"
                 )
         return self.saved
+
+    def check(self) -> None:
+        """Before any work: refuse a place where no checkpoint can be, or where something else is.
+
+        Raises
+        ------
+        OutputError
+            The path is a folder or in none, or a file that is no checkpoint, which would be lost: the data, say.
+        """
+        if self.path is None:
+            return
+        check_output(self.path, overwrite=True)
+        if self.path.exists():
+            try:
+                read(self.path)
+            except (CorruptError, FormatError) as error:
+                raise OutputError(f"{error}; it is not overwritten: name another file, or remove it") from error
 
     def begin(self, plan: Plan, first_step: float, reason: str) -> None:
         """What the run that follows does, for its checkpoints."""

@@ -119,6 +119,7 @@ def train(
         than this share; 0: never.
     checkpoint : str or path, optional
         A file to keep the run's state in, every `checkpoint_every` seconds at the end of a window of rows, and at the end.
+        It takes the place of an older checkpoint, of nothing else.
     checkpoint_every : float
     resume : bool
         Go on from the checkpoint, where there is one, to the same model, bit for bit, as without the interruption.
@@ -147,6 +148,8 @@ def train(
         Options that do not fit, or that the data's samples do not allow.
     DataError
         No labels, labels other than -1 and +1 for lssvm, no training rows.
+    OutputError
+        The checkpoint cannot be written, or its name is that of another file.
     DivergenceError
         The step given is too large, even halved ten times.
     """
@@ -190,6 +193,8 @@ def train(
         check_number("checkpoint_every", checkpoint_every, 0),
     )
     saved = track.resume() if resume else None
+    if saved is None:
+        track.check()
     if saved is None:
         first_step, reason = _prepare(stream, plan, given, debias)
         logger.info("debias=%s: share %g of the correction: %s", debias, plan.share, reason)
