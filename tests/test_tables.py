@@ -446,3 +446,17 @@ def test_levels_from_values_are_levels_for_a_codec(tmp_path):
     data = file_of(x[:, None], tmp_path / "a", levels=Codec(levels[None], 3, 1), clip=True)
     inside = np.clip(x, levels[0], levels[-1]).astype(np.float64)
     assert data.noise[0] * ROWS == pytest.approx(reference.levels_cost(inside, levels.astype(np.float64)), rel=1e-4)
+
+
+def test_levels_that_leave_no_error_save_all(tmp_path, capsys):
+    """Nine values far apart: 16 levels hold them all, and no number of uniform ones does."""
+    from zipml_codec.cli import main
+
+    X = np.random.default_rng(0).choice(np.float32([0, 1, 2.5, 7, 11, 90.3, 91, 400, 1000]), size=(500, 1))
+    np.save(tmp_path / "x.npy", np.concatenate([X, np.random.default_rng(1).normal(size=(500, 1))], axis=1))
+    assert main(["levels", str(tmp_path / "x.npy"), "--bits", "4", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    first, second = found["per_feature"]
+    assert first["optimal"] == [0] and first["uniform"][0] > 0 and first["saved"] == [None]
+    assert found["mean"]["saved"] == second["saved"]
+    assert main(["levels", str(tmp_path / "x.npy"), "--bits", "4"]) == 0 and " all" in capsys.readouterr().out

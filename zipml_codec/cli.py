@@ -48,7 +48,7 @@ app = typer.Typer(
 
 File = Annotated[Path, typer.Argument(help="A zipml file.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output once the new one is complete.")]
-Threads = Annotated[int | None, typer.Option(help="Default: OMP_NUM_THREADS, or all processors.")]
+Threads = Annotated[int | None, typer.Option(help="Default: the physical cores, or what OMP_NUM_THREADS says.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 Label = Annotated[str | None, typer.Option(help="The label's column: a name or an index; in .npz and .h5 also an array.")]
 DatasetName = Annotated[str | None, typer.Option("--dataset", help="Which array of an .npz or .h5 file to read.")]
@@ -178,7 +178,10 @@ def levels(
         table = [[row["name"], *(f"{error:.3g}" for error in row[kind])] for row in result["per_feature"][:features]]
         table.append(["mean, over variance", *(f"{error:.3g}" for error in mean[kind])])
         _print_table(f"Mean squared error, {kind} levels", head, table, [len(table) - 1])
-    table = [[row["name"], *(f"{saved:.2f}" for saved in row["saved"])] for row in result["per_feature"][:features]]
+    table = [
+        [row["name"], *("all" if saved is None else f"{saved:.2f}" for saved in row["saved"])]
+        for row in result["per_feature"][:features]
+    ]
     table.append(["mean", *(f"{saved:.2f}" for saved in mean["saved"])])
     _print_table("Bits saved by optimal levels", head, table, [len(table) - 1])
     left = len(result["per_feature"]) - features

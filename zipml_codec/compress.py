@@ -100,7 +100,7 @@ def compress(
     zstd : int, optional
         Compress chunks at this zstandard level, 1..19.
     threads : int, optional
-        Default: OMP_NUM_THREADS, or all processors.
+        Default: the physical cores, or fewer where OMP_NUM_THREADS or threadpoolctl say so.
     overwrite : bool
         Replace an existing file, in one step, once the new one is complete.
     nonfinite : {"raise", "drop"}

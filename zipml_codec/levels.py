@@ -112,7 +112,7 @@ def optimal_levels(
     intervals = check_integer("intervals", intervals, 1, MAX_INTERVALS)
     check_choice("method", method, METHODS)
     cells = check_integer("cells", cells, 64, 1 << 15)
-    gamma = check_number("gamma", gamma, 0, open_low=True)
+    gamma, workers = check_number("gamma", gamma, 0, open_low=True), thread_count(threads)
     values, mass, ends = _checked(x, weights)
     if method == "auto":
         method = "exact" if values.size <= EXACT_VALUES else "histogram"
@@ -130,7 +130,7 @@ def optimal_levels(
     if method == "merging":
         estimate = OptimalLevels(*levels_among_merged(values, mass, intervals, gamma), 0.0, method)
     else:
-        segments = sketched(values, mass, cells, thread_count(threads), (low, high))
+        segments = sketched(values, mass, cells, workers, (low, high))
         estimate = _from_segments(segments, intervals, low, high)
     if not power:
         return estimate

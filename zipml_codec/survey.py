@@ -148,10 +148,18 @@ class Survey:
     def saved(self) -> NDArray[np.float64]:
         """Bits that optimal levels save: how much wider uniform codes of the same error would be. (widths, features or 1).
 
-        The error of uniform levels falls with the square of their number: half the logarithm of the errors' ratio.
+        The error of uniform levels falls with the square of their number: half the logarithm of the errors' ratio. NaN where
+        optimal levels leave no error and uniform ones do: no number of bits would do.
         """
         good = (self.optimal > 0) & (self.uniform > 0)
-        return np.where(good, np.log2(np.where(good, self.uniform, 1) / np.where(good, self.optimal, 1)) / 2, 0)
+        saved = np.log2(np.where(good, self.uniform, 1) / np.where(good, self.optimal, 1)) / 2
+        return np.where((self.optimal == 0) & (self.uniform > 0), np.nan, saved)
+
+    def mean_saved(self) -> NDArray[np.float64]:
+        """Mean of `saved` over the columns where it is a number: (widths,)."""
+        saved = self.saved()
+        counted = np.isfinite(saved)
+        return np.asarray(np.where(counted, saved, 0).sum(axis=1) / np.maximum(counted.sum(axis=1), 1))
 
     def relative(self, errors: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean over the columns that vary of their error over their variance: (widths,)."""

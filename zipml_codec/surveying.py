@@ -74,7 +74,7 @@ def look(source: Source, choice: Choice, progress: Callable[..., Progress] | Non
         draw(choice.plot, found, names, drawn, threads)
     if choice.save is not None and codec is not None:
         save_levels(choice.save, codec, source.columns, overwrite=choice.overwrite)
-    mean = {"uniform": found.relative(found.uniform), "optimal": found.relative(found.optimal), "saved": saved.mean(axis=1)}
+    mean = {"uniform": found.relative(found.uniform), "optimal": found.relative(found.optimal), "saved": found.mean_saved()}
     return {
         "rows": statistics.rows,
         "features": statistics.features,
@@ -88,7 +88,7 @@ def look(source: Source, choice: Choice, progress: Callable[..., Progress] | Non
                 "variance": float(found.variance[i]),
                 "uniform": [float(value) for value in found.uniform[:, i]],
                 "optimal": [float(value) for value in found.optimal[:, i]],
-                "saved": [float(value) for value in saved[:, i]],
+                "saved": [float(value) if np.isfinite(value) else None for value in saved[:, i]],
             }
             for i, name in enumerate(names)
         ],
@@ -100,7 +100,7 @@ def look(source: Source, choice: Choice, progress: Callable[..., Progress] | Non
 def _column(name: str | None, names: list[str], saved: Any) -> int:
     """The column to draw: by name or number, or the one that gains most."""
     if name is None:
-        return int(np.argmax(saved.mean(axis=0)))
+        return int(np.argmax(np.nan_to_num(saved, nan=0.0).mean(axis=0)))
     if name in names:
         return names.index(name)
     if name.isdecimal() and int(name) < len(names):
