@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from .engine import Engine
 from .errors import CorruptError, FormatError, OptionError, OutputError
 from .formats.container import check_output
 from .plan import Plan
+from .publish import write_arrays
 
 VERSION = 1
 FORMAT = "zipml-checkpoint"
@@ -158,17 +158,7 @@ class Track:
             "taken": engine.steps,
             "history": history,
         }
-        partial = self.path.with_name(self.path.name + ".partial")
-        try:
-            with partial.open("wb") as file:
-                text = np.frombuffer(json.dumps(about).encode(), np.uint8)
-                np.savez(file, weights=engine.weights, bias=np.float32(engine.bias), about=text)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise OutputError(f"{self.path}: cannot write the checkpoint: {error.strerror or error}") from error
+        write_arrays(self.path, "checkpoint", about, weights=engine.weights, bias=np.float32(engine.bias))
         self._last = time.monotonic()
 
 

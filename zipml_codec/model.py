@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -14,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .dataset import Dataset
-from .errors import CorruptError, DataError, FormatError, OutputError
+from .errors import CorruptError, DataError, FormatError
 from .formats.readers import as_source
 from .formats.seal import MAGIC
+from .publish import write_arrays
 
 MODEL_VERSION = 1
 BLOCK_ROWS = 8192
@@ -114,23 +114,7 @@ class Model:
             "info": self.info,
             "columns": None if self.columns is None else list(self.columns),
         }
-        partial = target.with_name(target.name + ".partial")
-        try:
-            with partial.open("wb") as file:
-                np.savez(
-                    file,
-                    coef=self.coef,
-                    intercept=np.float64(self.intercept),
-                    about=np.frombuffer(json.dumps(about, default=_plain).encode(), np.uint8),
-                )
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(target)
-        except BaseException as error:
-            partial.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise OutputError(f"{target}: cannot write the model: {error.strerror or error}") from error
-            raise
+        write_arrays(target, "model", about, coef=self.coef, intercept=np.float64(self.intercept))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Model:
@@ -182,13 +166,6 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({len(self.coef)} features, loss={self.loss!r})"
-
-
-def _plain(value: Any) -> Any:
-    """A NumPy scalar, an option of the user's say, as the Python number that JSON takes."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} has no place in a model file")
 
 
 def is_compressed(path: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from os import PathLike
 from pathlib import Path
 from zipfile import BadZipFile
@@ -12,8 +11,9 @@ import numpy as np
 
 from .codec import Codec
 from .dataset import Dataset
-from .errors import CorruptError, FormatError, OptionError, OutputError
+from .errors import CorruptError, FormatError, OptionError
 from .formats.container import check_output
+from .publish import write_arrays
 
 VERSION = 1
 FORMAT = "zipml-levels"
@@ -51,18 +51,7 @@ def save_levels(
         "features": codec.features,
         "columns": None if columns is None else list(columns),
     }
-    partial = target.with_name(target.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, bounds=codec.bounds, about=np.frombuffer(json.dumps(about).encode(), np.uint8))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    except BaseException as error:
-        partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OutputError(f"{target}: cannot write the levels: {error.strerror or error}") from error
-        raise
+    write_arrays(target, "levels", about, bounds=codec.bounds)
 
 
 def load_levels(path: str | PathLike[str]) -> tuple[Codec, tuple[str, ...] | None]:
