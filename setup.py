@@ -13,6 +13,7 @@ SOURCES = {
     "checksums": [],
     "philox": [],
     "openmp": [],
+    "order": ["shuffle.c", "team.c", "threads.c"],
     "codes": ["encode.c", "decode.c", "team.c", "threads.c"],
     "columns": ["scan.c", "sketch.c", "levels.c", "team.c", "threads.c"],
     "exact": ["search.c", "spans.c", "cells.c", "sweep.c", "chords.c", "moments.c", "distinct.c"],

@@ -50,6 +50,7 @@
 #define u_mulhilo LEVELED(u_mulhilo)
 #define u_load_bytes LEVELED(u_load_bytes)
 #define u_store_bytes LEVELED(u_store_bytes)
+#define philox_rounds LEVELED(philox_rounds)
 #define philox_block LEVELED(philox_block)
 #define b_pack LEVELED(b_pack)
 #define b_unpack LEVELED(b_unpack)

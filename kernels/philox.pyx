@@ -43,26 +43,3 @@ def keys(seed, int purpose, uint32_t column, uint64_t first, size_t count):
             philox_one(counter, &schedule)
             view[i] = counter[0] | (<uint64_t>counter[1] << 32)
     return out
-
-
-def shuffle(uint64_t[::1] values, seed, int purpose, uint32_t column, uint32_t window):
-    """Puts values into a random order, in place: Fisher and Yates from the end, value i with one at j = word_i * (i + 1) >> 32.
-
-    word_i is word i % 4 of counter (column, i // 4, window, purpose << 16); at most 2**32 values.
-    """
-    cdef philox_keys schedule = philox_schedule(seed)
-    cdef uint32_t[4] words
-    cdef uint64_t i, j, value, count = values.shape[0]
-    cdef uint64_t held = <uint64_t>-1
-    if count >> 32:
-        raise ValueError(f"{count} values to shuffle: at most 2**32")
-    with nogil:
-        for i in range(count - 1 if count else 0, 0, -1):
-            if i // 4 != held:
-                held = i // 4
-                words[0], words[1], words[2], words[3] = column, <uint32_t>held, window, <uint32_t>purpose << 16
-                philox_one(words, &schedule)
-            j = (words[i % 4] * (i + 1)) >> 32
-            value = values[i]
-            values[i] = values[j]
-            values[j] = value

@@ -11,7 +11,8 @@ import pytest
 TOP = Path(__file__).parent.parent
 ORDER = [  # a module imports from rows above its own only; modules of one row do not know each other
     ["errors", "version", "kernels.simd", "kernels.philox", "kernels.checksums", "kernels.openmp"],
-    ["kernels.codes", "kernels.columns", "kernels.exact", "kernels.integer", "kernels.sgd", "arrays", "progress", "publish"],
+    ["kernels.codes", "kernels.columns", "kernels.exact", "kernels.order", "kernels.integer", "kernels.sgd"],
+    ["arrays", "progress", "publish"],
     ["formats.sources", "formats.seal", "formats.sink"],
     ["formats.arrays", "formats.iterables", "formats.binary", "formats.text", "formats.container"],
     ["formats.readers"],

@@ -13,9 +13,11 @@ import re
 
 import numpy as np
 import pytest
+import reference as ref
 
 from zipml_codec import order
 from zipml_codec.formats.container import chunk_rows_for
+from zipml_codec.kernels import simd
 
 SIGMAS = 4.5
 CASES = {  # rows, unit, row bytes, batch, epochs
@@ -86,6 +88,23 @@ def test_every_row_comes_once(rows, unit):
     for epoch in (0, 1, 2**31 - 2):
         parts = list(order.EpochOrder(rows, unit, (1 << 20) // unit, 2**64 - 1, epoch).shuffled())
         np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(rows))
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 4096, 100_001])
+def test_any_threads_vector_level_and_cut_give_the_specified_order(rows):
+    """100,001 rows: seven windows, the shorter unit in one that is not the last."""
+    unit, row_bytes, seed, epoch = 128, 8192, 2**63 + 5, 7
+    made = order.EpochOrder(rows, unit, row_bytes, seed, epoch)
+    expected = []
+    for number, start in enumerate(range(0, len(made.units), made.window)):
+        numbers = (made.units[start : start + made.window, None] * unit + np.arange(unit)).ravel()
+        expected.append(ref.shuffled(numbers[numbers < rows], seed, 2 * epoch + 1, number))
+    assert rows < 100_000 or (len(expected) > 7 and len(expected[-1]) % unit == 0)
+    for level in simd.levels():
+        with simd.use(level):
+            for threads in (1, 2, 5):
+                np.testing.assert_array_equal(made.rows_of(0, made.windows, threads), np.concatenate(expected))
+            np.testing.assert_array_equal(np.concatenate(list(made.shuffled())), np.concatenate(expected))
 
 
 @pytest.mark.parametrize("unit", [1, 16, 128])

@@ -194,7 +194,7 @@ class IntegerEngine(_OfState):
         low, step, table = form
         scale = inverse_std(data.std)
         noise = noise_of(data)
-        features = data.shape[1]
+        features = self._features = data.shape[1]
         self._rows = integer_kernel.IntegerRows(
             features,
             data.codec.bits,
@@ -222,7 +222,9 @@ class IntegerEngine(_OfState):
     def run(self, window: Window, steps: NDArray[np.float32], threads: int) -> tuple[float, float, bool]:
         """Steps over a window."""
         self._rows.hold(window.data, window.labels)
+        threads, begun = self._pace.threads(threads), time.perf_counter()
         loss, noise, finite = self._state.run(self._rows, window.order, steps, threads)
+        self._pace.note(threads, self._features * len(window.order), time.perf_counter() - begun)
         return loss, noise, finite
 
 

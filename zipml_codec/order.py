@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from .kernels import order as kernel
 from .kernels import philox
 
 WINDOW_BYTES = 8 << 20  # shuffled together: random rows of it still come from the caches
@@ -46,26 +47,29 @@ class EpochOrder:
         keys = philox.keys(seed, philox.ORDER, 2 * epoch, 0, units)
         self.units: NDArray[np.int64] = np.argsort(keys, kind="stable").astype(np.int64)
 
-    def windows(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Number and units of each window."""
-        for number, start in enumerate(range(0, len(self.units), self.window)):
-            yield number, self.units[start : start + self.window]
+    @property
+    def windows(self) -> int:
+        """How many windows there are."""
+        return -(-len(self.units) // self.window)
 
-    def numbers(self, units: NDArray[np.int64]) -> NDArray[np.uint64]:
-        """Row numbers of some units, unit after unit."""
-        within = np.arange(self.unit, dtype=np.uint64)
-        rows: NDArray[np.uint64] = (units[:, None].astype(np.uint64) * np.uint64(self.unit) + within).reshape(-1)
-        return rows[rows < self.rows] if len(rows) and rows.max() >= self.rows else rows
+    def units_of(self, first: int, last: int) -> NDArray[np.int64]:
+        """Units of windows first..last-1."""
+        return self.units[first * self.window : last * self.window]
+
+    def rows_of(self, first: int, last: int, threads: int = 1) -> NDArray[np.uint64]:
+        """Row numbers of windows first..last-1, in the order of the epoch."""
+        units = self.units_of(first, last)
+        return kernel.windows(units, self.unit, self.window, self.rows, self.seed, 2 * self.epoch + 1, first, threads)
 
     def shuffle(self, values: NDArray[np.uint64], window: int) -> NDArray[np.uint64]:
         """What stands for the rows of a window, unit after unit, put into the window's random order in place."""
-        philox.shuffle(values, self.seed, philox.ORDER, 2 * self.epoch + 1, window)
+        kernel.shuffle(values, self.seed, 2 * self.epoch + 1, window)
         return values
 
     def shuffled(self) -> Iterator[NDArray[np.int64]]:
         """Row numbers of each window, in the order of the epoch."""
-        for window, units in self.windows():
-            yield self.shuffle(self.numbers(units), window).astype(np.int64)
+        for window in range(self.windows):
+            yield self.rows_of(window, window + 1).astype(np.int64)
 
 
 def held_out(seed: int, fraction: float, first: int, count: int) -> NDArray[np.bool_]:

@@ -122,7 +122,7 @@ def run(stream: Stream, plan: Plan, on_epoch: EpochEnd | None = None, track: Tra
         begun = time.perf_counter()
         engine.begin(epoch)
         steps = schedule(plan.schedule, plan.step, epoch, plan.epochs, steps_an_epoch)
-        for window in stream.batches(epoch, plan.batch, at.steps * plan.batch):
+        for window in stream.batches(epoch, plan.batch, at.steps * plan.batch, plan.threads):
             part_loss, part_noise, finite = engine.run(window, steps[at.steps :], plan.threads)
             at.steps += -(-len(window.order) // plan.batch)
             at.loss, at.noise = at.loss + part_loss, at.noise + part_noise

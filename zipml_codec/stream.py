@@ -228,44 +228,39 @@ class Stream:
             self._numbers = np.arange(self.data.shape[0], dtype=np.uint64) + np.uint64(self.data.row_offset)
         return self._numbers
 
-    def windows(self, epoch: int, *, test: bool = False) -> Iterator[Window]:
-        """Windows of an epoch's training rows, or of the test rows."""
+    def windows(self, epoch: int, *, test: bool = False, threads: int = 1) -> Iterator[Window]:
+        """Windows of an epoch's training rows, or of the test rows; `threads` make the order."""
         if test and not self.test_rows:
             return iter(())
-        made = self._windows(epoch, test)
+        made = self._windows(epoch, test, threads)
         return read_ahead(made) if self.data.cold and not self.small else made
 
-    def _windows(self, epoch: int, test: bool) -> Iterator[Window]:
+    def _windows(self, epoch: int, test: bool, threads: int) -> Iterator[Window]:
         data, rows = self.data, self.data.shape[0]
         if self._all_rows() is not None:
-            yield from self._mapped(epoch, test)
+            yield from self._mapped(epoch, test, threads)
             return
         order = EpochOrder(rows, data.chunk_rows, data.row_bytes, self.seed, epoch)
-        for number, chunks in order.windows():
-            numbers = order.numbers(chunks)
+        for number in range(order.windows):
+            chunks = order.units_of(number, number + 1)
             buffer = np.concatenate([data.chunk(int(chunk)) for chunk in chunks])
-            places = order.shuffle(np.arange(len(numbers), dtype=np.uint64), number)
+            places = order.shuffle(np.arange(len(buffer), dtype=np.uint64), number)
+            listed = (chunks[:, None] * order.unit + np.arange(order.unit)).reshape(-1)
+            numbers: NDArray[np.uint64] = listed[listed < rows].astype(np.uint64)
             yield Window(buffer, data.labels[numbers], self._row_numbers(numbers), self._part(places, numbers, test))
 
-    def _mapped(self, epoch: int, test: bool) -> Iterator[Window]:
+    def _mapped(self, epoch: int, test: bool, threads: int) -> Iterator[Window]:
         """Windows of one array: orders of its rows, several windows in one."""
         data, whole, rows = self.data, self._whole, self._rows
         assert whole is not None and rows is not None
         order = EpochOrder(len(rows), unit_rows(data.row_bytes), data.row_bytes, self.seed, epoch)
-        together: list[NDArray[np.uintp]] = []
-        gathered = 0
-        for number, units in order.windows():
-            numbers = order.numbers(units)
+        together = max(1, -(-PIECE_BYTES // (order.window * order.unit * data.row_bytes)))
+        for first in range(0, order.windows, together):
             if data.cold:
-                for first in (units * order.unit).tolist():
-                    data.prepare(whole, first, min(first + order.unit, len(rows)))
-            gathered += len(numbers)
-            together.append(self._part(order.shuffle(numbers, number), None, test))
-            if gathered * data.row_bytes >= PIECE_BYTES:
-                yield Window(rows, data.labels, self._row_numbers(None), np.concatenate(together))
-                together, gathered = [], 0
-        if together:
-            yield Window(rows, data.labels, self._row_numbers(None), np.concatenate(together))
+                for row in (order.units_of(first, first + together) * order.unit).tolist():
+                    data.prepare(whole, row, min(row + order.unit, len(rows)))
+            numbers = order.rows_of(first, first + together, threads)
+            yield Window(rows, data.labels, self._row_numbers(None), self._part(numbers, None, test))
 
     def _part(self, places: NDArray[np.uint64], rows: NDArray[np.uint64] | None, test: bool) -> NDArray[np.uintp]:
         """Of a window's places, those of training or of test rows; `rows`: the row of each place, its own number where None."""
@@ -274,7 +269,7 @@ class Stream:
             places = places[held == test]
         return places.astype(np.uintp, copy=False)
 
-    def batches(self, epoch: int, batch: int, done: int = 0) -> Iterator[Window]:
+    def batches(self, epoch: int, batch: int, done: int = 0, threads: int = 1) -> Iterator[Window]:
         """Windows of an epoch whose rows are whole batches but for the last: what is left over joins the next window.
 
         Parameters
@@ -282,9 +277,11 @@ class Stream:
         epoch, batch : int
         done : int
             Rows, in whole batches, that are to be left out at the beginning: they were trained on.
+        threads : int
+            Of making the order.
         """
         left: Window | None = None
-        for window in self.windows(epoch):
+        for window in self.windows(epoch, threads=threads):
             if left is not None and len(left.order):
                 window = _join(left, window)
             whole = len(window.order) // batch * batch
