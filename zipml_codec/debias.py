@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .engine import make_engine, noise_of
 from .kernels import sgd as kernel
+from .order import WINDOW_BYTES
 from .plan import Plan, schedule
 from .sgd import Curvature, Fit, default_batch
 from .stream import TrainingData, Window
@@ -65,42 +66,50 @@ def choose_share(data: TrainingData, pilot: Window, plan: Plan, curvature: Curva
     held = max(1, int(len(pilot.data) * HELD_SHARE))
     if len(pilot.data) - held < 2:
         return 0.0, "there are too few rows to judge the correction on"
-    fits = [_pilot(data, pilot, held, replace(plan, share=share), curvature) for share in SHARES]
-    return judge(*_losses(data, pilot, held, fits))
+    squares, added = np.full((held, len(SHARES)), np.inf), np.zeros(len(SHARES))
+    orders = _orders(data, len(pilot.data), held, plan)
+    for i in (0, *range(len(SHARES) - 1, 0, -1)):
+        fit = _pilot(data, pilot, orders, replace(plan, share=SHARES[i]), curvature)
+        squares[:, i], added[i] = _losses(data, pilot, held, fit)
+        if i:
+            share, reason = judge(squares, added)
+            if share > SHARES[i]:  # this much less is no better, and the loss is convex in the share: nor is less still
+                break
+    return share, reason
 
 
-def _pilot(data: TrainingData, pilot: Window, held: int, plan: Plan, curvature: Curvature) -> Fit:
-    """Train on all but the first `held` rows."""
-    train = np.arange(held, len(pilot.data), dtype=np.uintp)
-    plan.batch = min(plan.batch, default_batch(len(train)))
-    plan.step = curvature.step(plan.batch)
-    plan.epochs = min(plan.epochs, PILOT_EPOCHS)
-    engine = make_engine(data, plan)
+def _orders(data: TrainingData, rows: int, held: int, plan: Plan) -> list[NDArray[np.uintp]]:
+    """Orders of all rows, which came in random order, but the first `held`: random within what the caches hold."""
     generator = np.random.Generator(np.random.Philox(plan.seed))
-    steps_an_epoch = -(-len(train) // plan.batch)
-    for epoch in range(plan.epochs):
+    window = max(1, WINDOW_BYTES // data.row_bytes)
+    parts = [np.arange(first, min(first + window, rows), dtype=np.uintp) for first in range(held, rows, window)]
+    return [np.concatenate([generator.permutation(part) for part in parts]) for _ in range(min(plan.epochs, PILOT_EPOCHS))]
+
+
+def _pilot(data: TrainingData, pilot: Window, orders: list[NDArray[np.uintp]], plan: Plan, curvature: Curvature) -> Fit:
+    """Train an epoch in each order."""
+    plan.batch = min(plan.batch, default_batch(len(orders[0])))
+    plan.step = curvature.step(plan.batch)
+    plan.epochs = len(orders)
+    engine = make_engine(data, plan)
+    steps_an_epoch = -(-len(orders[0]) // plan.batch)
+    for epoch, order in enumerate(orders):
         steps = schedule(plan.schedule, plan.step, epoch, plan.epochs, steps_an_epoch)
-        window = Window(pilot.data, pilot.labels, pilot.numbers, generator.permutation(train))
+        window = Window(pilot.data, pilot.labels, pilot.numbers, order)
         if not engine.run(window, steps, plan.threads)[2]:
             return Fit(engine.weights.astype(np.float64), engine.bias, False)
     return Fit(engine.weights.astype(np.float64), engine.bias, bool(np.isfinite(engine.weights).all()))
 
 
-def _losses(
-    data: TrainingData, pilot: Window, held: int, fits: list[Fit]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(m.x - y)^2 of each held-out row and model (held, models), and x'Dx of each model; infinite for broken ones."""
+def _losses(data: TrainingData, pilot: Window, held: int, fit: Fit) -> tuple[NDArray[np.float64] | float, float]:
+    """(m.x - y)^2 of each held-out row, and x'Dx; infinite of a broken model."""
+    if not fit.finite:
+        return np.inf, 0.0
     rows = data.rows(kernel.MEAN, 0)
     rows.hold(pilot.data[:held], pilot.labels[:held])
-    squares, added = np.full((held, len(fits)), np.inf), np.zeros(len(fits))
-    noise = noise_of(data)
     with np.errstate(over="ignore", invalid="ignore"):
-        for i, fit in enumerate(fits):
-            if fit.finite:
-                z = rows.predict(fit.weights.astype(np.float32), fit.bias, None, 1).astype(np.float64)
-                squares[:, i] = (z - pilot.labels[:held]) ** 2
-                added[i] = np.sum(noise * fit.weights[: data.shape[1]] ** 2)
-    return squares, added
+        z = rows.predict(fit.weights.astype(np.float32), fit.bias, None, 1).astype(np.float64)
+        return (z - pilot.labels[:held]) ** 2, float(np.sum(noise_of(data) * fit.weights[: data.shape[1]] ** 2))
 
 
 def judge(squares: NDArray[np.float64], added: NDArray[np.float64]) -> tuple[float, str]:
@@ -109,7 +118,7 @@ def judge(squares: NDArray[np.float64], added: NDArray[np.float64]) -> tuple[flo
     Parameters
     ----------
     squares : ndarray of shape (rows, models)
-        (m.x - y)^2, infinite where a model diverged. Model 0 is the one without correction.
+        (m.x - y)^2, infinite where a model diverged or was not tried. Model 0 is the one without correction.
     added : ndarray of shape (models,)
         x'Dx: what rounding added to the mean of each column in expectation.
 

@@ -190,8 +190,8 @@ def standardised(data: TrainingData, window: Window, count: int, threads: int) -
     """The first `count` rows of a window as standardised float32 values, less constant columns."""
     rows = data.rows(kernel.MEAN, 0)
     rows.hold(window.data[:count], window.labels[:count])
-    out = rows.values(threads)
-    return np.ascontiguousarray(out[:, data.std > 0])
+    out, varying = rows.values(threads), data.std > 0
+    return np.ascontiguousarray(out if varying.all() else out[:, varying])
 
 
 def check_bits(name: str, bits: Any, more: tuple[str, ...]) -> int | str:
