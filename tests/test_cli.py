@@ -20,7 +20,7 @@ import zipml_codec
 from zipml_codec.cli import main
 from zipml_codec.errors import OptionError, OutputError
 from zipml_codec.export import decompress
-from zipml_codec.formats import container
+from zipml_codec.formats import container, writer
 
 ROWS, FEATURES = 300, 4
 
@@ -508,7 +508,8 @@ def test_bad_input(fails, packed, folder, arguments, says):
 
 def test_newer_version(fails, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(container, "VERSION", 2)
+        for module in (container, writer):
+            patch.setattr(module, "VERSION", 2)
         zipml_codec.compress(*table(), path="new").close()
     for command in (["info", "new"], ["verify", "new"], ["decompress", "new", "-o", "o.npy"], ["train", "new"]):
         fails(*command, says=["version 2", "newer"])

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from .arrays import check_integer, thread_count
 from .codec import Codec, interval_count, row_stride
 from .errors import DivergenceError, OptionError
-from .formats.container import check_output
+from .formats.output import check_output
 from .kernels import integer, simd
 from .levels import optimal_levels
 from .order import WINDOW_BYTES

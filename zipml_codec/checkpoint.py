@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .engine import Engine
 from .errors import CorruptError, FormatError, OptionError, OutputError
-from .formats.container import check_output
+from .formats.output import check_output
 from .plan import Plan
 from .publish import write_arrays
 

@@ -29,7 +29,7 @@ from .dataset import Dataset
 from .errors import ZipMLError
 from .export import decompress as export_rows
 from .export import predict_to_csv
-from .formats.container import check_output
+from .formats.output import check_output
 from .formats.readers import open_source
 from .model import Model, is_compressed
 from .progress import Progress

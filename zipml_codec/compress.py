@@ -19,9 +19,11 @@ from .arrays import thread_count
 from .codec import Codec, noise_total, row_bytes, row_stride
 from .dataset import Dataset
 from .errors import DataError, LevelError, OptionError, PrecisionWarning
-from .formats.container import ContainerWriter, Header, check_output, check_zstd, chunk_rows_for, encode_columns
+from .formats.container import Header, check_zstd, chunk_rows_for, encode_columns
+from .formats.output import check_output
 from .formats.readers import as_source
 from .formats.sources import Source
+from .formats.writer import ContainerWriter
 from .kernels.codes import GROUP
 from .progress import Progress, no_progress
 from .request import TARGET_ERROR, Request

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .dataset import Dataset
 from .errors import DataError, OptionError
 from .formats.arrays import array_source
-from .formats.container import check_output, disk_errors, sync_folder, write_at
+from .formats.output import check_output, disk_errors, sync_folder, write_at
 from .formats.readers import open_source
 from .formats.sources import Source
 from .model import Model, is_compressed

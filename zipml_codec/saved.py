@@ -12,7 +12,7 @@ import numpy as np
 from .codec import Codec
 from .dataset import Dataset
 from .errors import CorruptError, FormatError, OptionError
-from .formats.container import check_output
+from .formats.output import check_output
 from .publish import write_arrays
 
 VERSION = 1

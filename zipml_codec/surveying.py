@@ -13,7 +13,7 @@ import numpy as np
 from .arrays import thread_count
 from .codec import interval_count
 from .errors import OptionError
-from .formats.container import check_output
+from .formats.output import check_output
 from .formats.sources import Source
 from .levels import best
 from .progress import Progress, no_progress
