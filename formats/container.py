@@ -9,11 +9,11 @@ import json
 import mmap
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -30,7 +30,8 @@ CHUNK_BYTES = 2 << 20
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 4 << 30
 ZSTD_FILTER = 32015
 ROUND_ROWS = 16  # rows of a chunk are a multiple of this where there are many: kernels take 16 together
-#: every dataset but `codes`: dtype and whether it must be there
+ROW_STEP = 1 << 20  # bytes of a row array that are checked together
+#: every dataset but `codes` and row arrays: dtype and whether it must be there
 DATASETS: dict[str, tuple[str, bool]] = {
     "levels": ("<f4", True),
     "low": ("<f4", True),
@@ -44,7 +45,8 @@ DATASETS: dict[str, tuple[str, bool]] = {
     "sample_rows": ("<i8", True),
     "sample_values": ("<f4", True),
     "columns": ("|u1", False),
-    "labels": ("<f4", False),
+    "label_names": ("|u1", False),
+    "kept_names": ("|u1", False),
 }
 
 
@@ -87,7 +89,7 @@ def chunk_rows_for(rows: int, stride: int) -> int:
 def raw(array: Any) -> memoryview:
     """An array's bytes."""
     contiguous: Any = np.ascontiguousarray(array)
-    return memoryview(contiguous).cast("B") if contiguous.size else memoryview(b"")
+    return contiguous.reshape(-1).view(np.uint8).data if contiguous.size else memoryview(b"")
 
 
 def digest(data: Any) -> int:
@@ -101,9 +103,17 @@ def header_digest(header: Header, digests: dict[str, int]) -> int:
     return int(xxhash.xxh3_64_intdigest(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()))
 
 
-def encode_columns(columns: tuple[str, ...] | None) -> NDArray[np.uint8] | None:
-    """Column names as the bytes of a JSON list: any name, any length."""
-    return None if columns is None else np.frombuffer(json.dumps(list(columns)).encode(), np.uint8)
+def encode_names(names: tuple[str, ...] | None) -> NDArray[np.uint8] | None:
+    """Names as the bytes of a JSON list: any name, any length."""
+    return None if names is None else np.frombuffer(json.dumps(list(names)).encode(), np.uint8)
+
+
+class RowPlace(NamedTuple):
+    """A row array of a file: its type of one row, where it is, and its digest."""
+
+    dtype: np.dtype[Any]
+    offset: int
+    digest: int
 
 
 def chunk_table(codes: h5py.h5d.DatasetID, header: Header) -> NDArray[np.int64]:
@@ -140,6 +150,8 @@ class ContainerReader:
     def __init__(self, path: Path, locking: bool | None = None) -> None:
         self.path, self.locking = path, locking
         self.arrays: dict[str, NDArray[Any]] = {}
+        self.rowwise: dict[str, RowPlace] = {}
+        self._rowwise_checked: set[str] = set()
         self._descriptor = -1
         self._guard = threading.Lock()
         if path.is_dir():
@@ -196,14 +208,17 @@ class ContainerReader:
                 continue
             digests[name] = int(file[name].attrs["xxh3"])
             self._check_shape(name, file[name], dtype)
-            if name != "labels":
-                self.arrays[name] = file[name][...]
-                if digest(self.arrays[name]) != digests[name]:
-                    raise CorruptError(f"the dataset {name!r} does not match its digest")
+            self.arrays[name] = file[name][...]
+            if digest(self.arrays[name]) != digests[name]:
+                raise CorruptError(f"the dataset {name!r} does not match its digest")
+        kept = [f"kept_{number}" for number in range(len(self.kept_names))]
+        for name in ["labels"] * ("labels" in file) + kept:
+            self.rowwise[name] = self._row_place(name, file[name])
+            digests[name] = self.rowwise[name].digest
+        if self.label_names is not None and len(self.label_names) != self.labels_a_row:
+            raise CorruptError(f"{self.labels_a_row} labels a row have the names {', '.join(self.label_names)}")
         if header_digest(self.header, digests) != int(attributes["xxh3"]):
             raise CorruptError("the header does not match its digest")
-        self.has_labels, self._label_digest = "labels" in digests, digests.get("labels", 0)
-        self._label_offset = file["labels"].id.get_offset() if self.has_labels else 0
         codes = file["codes"]
         if codes.shape != (self.header.rows, self.header.stride) or codes.dtype != np.uint8:
             raise CorruptError(f"codes have shape {codes.shape} and type {codes.dtype}")
@@ -233,14 +248,23 @@ class ContainerReader:
         expected: dict[str, Callable[[tuple[int, ...]], bool]] = {
             "levels": lambda shape: shape in ((n, intervals + 1), (1, intervals + 1)),
             "digests": lambda shape: shape == (header.chunks,),
-            "labels": lambda shape: shape == (header.rows,),
-            "columns": lambda shape: len(shape) == 1,
+            **dict.fromkeys(("columns", "label_names", "kept_names"), lambda shape: len(shape) == 1),
             "sample_rows": lambda shape: len(shape) == 1 and shape[0] <= header.rows,
             "sample_values": lambda shape: shape == (len(self.arrays["sample_rows"]), n),
         }
         fits = expected[name](dataset.shape) if name in expected else dataset.shape == (n,)
         if dataset.dtype != np.dtype(dtype) or not fits:
             raise CorruptError(f"the dataset {name!r} has type {dataset.dtype} and shape {dataset.shape}")
+
+    def _row_place(self, name: str, dataset: Any) -> RowPlace:
+        base, shape, offset = np.dtype(dataset.dtype.str), dataset.shape, dataset.id.get_offset()
+        if name == "labels":
+            fits = base == np.dtype("<f4") and len(shape) <= 2 and shape[1:] != (1,)
+        else:
+            fits = base.kind in "biufS" and base.newbyteorder("<") == base and base.str != "<f16" and len(shape) == 1
+        if not fits or shape[:1] != (self.header.rows,) or offset is None:
+            raise CorruptError(f"the dataset {name!r} has type {dataset.dtype} and shape {shape}")
+        return RowPlace(np.dtype((base, shape[1:])), int(offset), int(dataset.attrs["xxh3"]))
 
     def read_chunk(self, number: int, *, check: bool = False) -> NDArray[np.uint8]:
         """Rows of chunk `number`, uint8 (rows, stride); its digest is checked the first time, and where `check` is set.
@@ -323,7 +347,7 @@ class ContainerReader:
             raise CorruptError(f"{self.path}: chunk {number} is not a zstd frame: {error}") from error
 
     def _read(self, offset: int, size: int, what: str) -> bytearray:
-        if size < 0 or size > 2 * self.header.chunk_bytes + 4096 + 4 * self.header.rows:
+        if size < 0 or size > self._size:
             raise CorruptError(f"{self.path}: {what} claims {size} bytes")
         if self._descriptor < 0:
             raise FormatError(f"{self.path} was closed: open it again")
@@ -336,32 +360,78 @@ class ContainerReader:
             done += count
         return data
 
-    def read_labels(self) -> NDArray[np.float32] | None:
-        """All labels, float32 (rows,), checked against their digest; None where the file has none."""
-        if not self.has_labels:
-            return None
-        labels = np.frombuffer(self._read(self._label_offset, 4 * self.header.rows, "labels"), "<f4")
-        if digest(labels) != self._label_digest:
-            raise CorruptError(f"{self.path}: the labels do not match their digest")
-        return labels
+    def read_rows(self, name: str, first: int = 0, last: int | None = None) -> NDArray[Any]:
+        """Rows first..last-1, or all, of a row array: (rows, ...), of the type that it has in the file.
+
+        The first time, the whole of it is checked against its digest, a piece at a time.
+
+        Raises
+        ------
+        CorruptError
+            The file ends early, or the bytes are not those that were written.
+        """
+        dtype, offset, _ = self.rowwise[name]
+        last = self.header.rows if last is None else last
+        if name not in self._rowwise_checked and not (first == 0 and last == self.header.rows):
+            self._check_rows(name, self._pieces(name))
+        data = self._read(offset + dtype.itemsize * first, dtype.itemsize * (last - first), f"the dataset {name!r}")
+        if name not in self._rowwise_checked:
+            self._check_rows(name, [data])
+        return np.frombuffer(data, dtype)
+
+    def _pieces(self, name: str) -> Iterator[bytearray]:
+        dtype, offset, _ = self.rowwise[name]
+        size = dtype.itemsize * self.header.rows
+        for start in range(0, size, ROW_STEP):
+            yield self._read(offset + start, min(ROW_STEP, size - start), f"the dataset {name!r}")
+
+    def _check_rows(self, name: str, pieces: Iterable[bytearray]) -> None:
+        state = xxhash.xxh3_64()
+        for piece in pieces:
+            state.update(piece)
+        if state.intdigest() != self.rowwise[name].digest:
+            raise CorruptError(f"{self.path}: the dataset {name!r} does not match its digest")
+        self._rowwise_checked.add(name)
 
     def verify(self, advance: Callable[[int], None] | None = None) -> None:
         """Read everything and check every digest; the header's and the small datasets' were checked at opening.
 
         `advance` is called with the number of rows after each chunk.
         """
-        self.read_labels()
+        for name in self.rowwise:
+            self._check_rows(name, self._pieces(name))
         for number in range(self.header.chunks):
             rows = self.read_chunk(number, check=True)
             if advance is not None:
                 advance(len(rows))
 
+    def _names(self, dataset: str) -> tuple[str, ...] | None:
+        return tuple(json.loads(self.arrays[dataset].tobytes().decode())) if dataset in self.arrays else None
+
     @property
     def columns(self) -> tuple[str, ...] | None:
         """Names of the features."""
-        if "columns" not in self.arrays:
-            return None
-        return tuple(json.loads(self.arrays["columns"].tobytes().decode()))
+        return self._names("columns")
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """Names of the labels."""
+        return self._names("label_names")
+
+    @property
+    def kept_names(self) -> tuple[str, ...]:
+        """Names of the kept columns: number i is the row array "kept_i"."""
+        return self._names("kept_names") or ()
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the file has labels."""
+        return "labels" in self.rowwise
+
+    @property
+    def labels_a_row(self) -> int:
+        """Number of labels of each row."""
+        return self.rowwise["labels"].dtype.itemsize // 4 if self.has_labels else 0
 
     @property
     def file_bytes(self) -> int:

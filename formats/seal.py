@@ -1,7 +1,7 @@
 """The seal at the end of a file: a digest of everything that HDF5 itself interprets (FORMAT.md, section 4).
 
 HDF5 has no checksums in the structures that `libver="earliest"` files are made of, and its library can crash on a flipped
-bit in one of them. So the bytes outside of codes and labels, which have digests of their own, are checked before HDF5 sees them.
+bit in one of them. So the bytes outside of codes and row arrays, which have their own digests, are checked before it sees them.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _gaps(size: int, ranges: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 
 def write_seal(descriptor: int, ranges: NDArray[np.int64]) -> None:
-    """Append the seal. `ranges` (m, 2): offset and size of what has digests of its own, codes and labels."""
+    """Append the seal. `ranges` (m, 2): offset and size of what has digests of its own, codes and row arrays."""
     size, table = os.fstat(descriptor).st_size, merged(ranges)
     body = table.tobytes() + struct.pack("<QQQ", len(table), size, _skeleton(descriptor, size, table))
     data = memoryview(body + struct.pack("<Q8s", xxhash.xxh3_64_intdigest(body), MAGIC))
@@ -86,5 +86,5 @@ def check_seal(descriptor: int) -> bool:
         raise CorruptError("its seal does not match its digest")
     ranges = np.frombuffer(body, "<i8", 2 * count).reshape(-1, 2)
     if _skeleton(descriptor, size, ranges) != skeleton:
-        raise CorruptError("its structure (all but codes and labels) does not match its digest")
+        raise CorruptError("its structure (all but codes, labels and kept columns) does not match its digest")
     return True

@@ -7,6 +7,7 @@ chunks, what encoding learnt is added in a second session; then every byte is re
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -33,8 +34,29 @@ except ImportError:  # Windows: no advisory lock; the partial file's name alone 
 PAGE = 4096
 
 
+class RowArray:
+    """A row array being written: its type of one row, where it is, how many rows it has and their digest so far."""
+
+    def __init__(self, file: h5py.File, name: str, dtype: np.dtype[Any], rows: int) -> None:
+        self.dtype, self.rows, self.digest = dtype, 0, xxhash.xxh3_64()
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        plist.set_obj_track_times(False)
+        base = h5py.string_dtype("utf-8", dtype.itemsize) if dtype.kind == "S" else dtype.base
+        kind, space = h5py.h5t.py_create(base, logical=True), h5py.h5s.create_simple((rows, *dtype.shape))
+        self.offset = int(h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=plist).get_offset())
+
+    def append(self, descriptor: int, values: NDArray[Any]) -> None:
+        """Write the next rows."""
+        data = raw(np.asarray(values, self.dtype.base))
+        self.digest.update(data)
+        write_at(descriptor, data, self.offset + self.dtype.itemsize * self.rows)
+        self.rows += len(values)
+
+
 class ContainerWriter:
-    """Writes one file: `codes` and `labels` in order, then `finish`. Use in a ``with`` block: an error leaves nothing.
+    """Writes one file: codes and row arrays in order, then `finish`. Use in a ``with`` block: an error leaves nothing.
 
     Parameters
     ----------
@@ -43,7 +65,9 @@ class ContainerWriter:
     header : Header
     arrays : dict
         The datasets known beforehand, by the names of DATASETS.
-    has_labels, overwrite : bool
+    rowwise : mapping of str to dtype
+        The row arrays, "labels" and "kept_0", "kept_1", ..., and the type of a row of each.
+    overwrite : bool
 
     Raises
     ------
@@ -52,22 +76,27 @@ class ContainerWriter:
     """
 
     def __init__(
-        self, path: Path, header: Header, arrays: dict[str, NDArray[Any]], *, has_labels: bool, overwrite: bool = False
+        self,
+        path: Path,
+        header: Header,
+        arrays: dict[str, NDArray[Any]],
+        rowwise: Mapping[str, np.dtype[Any]],
+        *,
+        overwrite: bool = False,
     ) -> None:
         self.path, self.partial = path, path.with_name(path.name + ".partial")
         self.header, self.arrays, self.overwrite = header, dict(arrays), overwrite
         self.digests = np.zeros(header.chunks, np.uint64)
-        self._label_parts = xxhash.xxh3_64()
         self._chunk = np.zeros((header.chunk_rows, header.stride), np.uint8)
-        self._row = self._label_row = 0
+        self._row = 0
         self._file: h5py.File | None = None
         self._lock = -1
-        self.has_labels = has_labels
+        self.rowwise: dict[str, RowArray] = {}
         check_output(path, overwrite)
         with disk_errors(path):
             self._lock_partial()
             try:
-                self._create()
+                self._create(rowwise)
             except BaseException:
                 self.abort()
                 raise
@@ -93,7 +122,7 @@ class ContainerWriter:
                 self._lock = -1
                 raise OutputError(f"{self.path}: another process is writing it ({self.partial.name} is locked)")
 
-    def _create(self) -> None:
+    def _create(self, rowwise: Mapping[str, np.dtype[Any]]) -> None:
         header = self.header
         os.ftruncate(self._lock, 0)  # what a killed writer left
         self._sink = Sink(self._lock)
@@ -106,24 +135,18 @@ class ContainerWriter:
         for name in ("noise", "error"):
             file.create_dataset(name, data=np.zeros(header.features))
         file.create_dataset("digests", data=self.digests)
-        if self.has_labels:
-            labels = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            labels.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-            labels.set_obj_track_times(False)
-            space = h5py.h5s.create_simple((header.rows,))
-            h5py.h5d.create(file.id, b"labels", h5py.h5t.IEEE_F32LE, space, dcpl=labels)
+        for name, dtype in rowwise.items():
+            self.rowwise[name] = RowArray(file, name, dtype, header.rows)
         self._create_codes(file)
         self._sink.check()
         if header.zstd:
             return
-        offsets = chunk_table(file["codes"].id, header)[:, 0]
-        label_offset = int(file["labels"].id.get_offset()) if self.has_labels else 0
+        self._offsets = chunk_table(file["codes"].id, header)[:, 0]
         file.close()
         self._file = None
         self._sink.settle()
         if hasattr(os, "posix_fallocate"):  # a full disk is found now, not at the end of the night
             os.posix_fallocate(self._lock, 0, os.fstat(self._lock).st_size)
-        self._offsets, self._label_offset = offsets, label_offset
 
     def _create_codes(self, file: h5py.File) -> None:
         header = self.header
@@ -163,22 +186,16 @@ class ContainerWriter:
         self._file["codes"].id.write_direct_chunk((number * self.header.chunk_rows, 0), checked)
         self._sink.check()
 
-    def write_labels(self, labels: NDArray[np.float32]) -> None:
-        """Append labels, as many as rows in all."""
-        data = np.ascontiguousarray(labels, "<f4")
-        self._label_parts.update(raw(data))
+    def write_rows(self, name: str, values: NDArray[Any]) -> None:
+        """Append rows of a row array."""
         with disk_errors(self.path):
-            if self._file is None:
-                write_at(self._lock, raw(data), self._label_offset + 4 * self._label_row)
-            else:
-                self._file["labels"][self._label_row : self._label_row + len(data)] = data
-                self._sink.check()
-        self._label_row += len(data)
+            self.rowwise[name].append(self._lock, values)
 
     def finish(self, noise: NDArray[np.float64], error: NDArray[np.float64]) -> None:
         """Add what encoding learnt, check every byte, publish under the final name."""
-        if self._row != self.header.rows or (self.has_labels and self._label_row != self.header.rows):
-            raise OutputError(f"{self.path}: {self._row} of {self.header.rows} rows were written")
+        for rows in (self._row, *(array.rows for array in self.rowwise.values())):
+            if rows != self.header.rows:
+                raise OutputError(f"{self.path}: {rows} of {self.header.rows} rows were written")
         with disk_errors(self.path):
             if self._file is None:
                 self._sink = Sink(self._lock)
@@ -188,8 +205,7 @@ class ContainerWriter:
             for name in ("noise", "error", "digests"):
                 file[name][...] = self.arrays[name]
             digests = {name: digest(np.asarray(array, DATASETS[name][0])) for name, array in self.arrays.items()}
-            if self.has_labels:
-                digests["labels"] = self._label_parts.intdigest()
+            digests |= {name: array.digest.intdigest() for name, array in self.rowwise.items()}
             for name, value in digests.items():
                 file[name].attrs["xxh3"] = np.uint64(value)
             file.attrs.update({"format": "zipml", "version": np.int64(VERSION)})
@@ -198,9 +214,8 @@ class ContainerWriter:
                 file.attrs[field.name] = np.uint64(value) if isinstance(value, int) else value
             file.attrs["xxh3"] = np.uint64(header_digest(self.header, digests))
             ranges = chunk_table(file["codes"].id, self.header)[:, :2]
-            if self.has_labels:
-                place = [int(file["labels"].id.get_offset()), 4 * self.header.rows]
-                ranges = np.concatenate([ranges, np.array([place])])
+            places = [[array.offset, array.dtype.itemsize * self.header.rows] for array in self.rowwise.values()]
+            ranges = np.concatenate([ranges, np.array(places, np.int64).reshape(-1, 2)])
             file.close()
             self._file = None
             self._sink.settle()

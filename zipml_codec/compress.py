@@ -19,7 +19,7 @@ from .arrays import thread_count
 from .codec import Codec, noise_total, row_bytes, row_stride
 from .dataset import Dataset
 from .errors import DataError, LevelError, OptionError, PrecisionWarning
-from .formats.container import Header, check_zstd, chunk_rows_for, encode_columns
+from .formats.container import Header, check_zstd, chunk_rows_for, encode_names
 from .formats.output import check_output
 from .formats.readers import as_source
 from .formats.sources import Source
@@ -181,7 +181,8 @@ def compress_with_report(
         arrays = _arrays(statistics, codec, header, source.columns)
         if first.clipped is not None:
             arrays["clipped"] = first.clipped
-        writer = ContainerWriter(target, header, arrays, has_labels=has_labels, overwrite=overwrite)
+        rowwise = {"labels": np.dtype("<f4")} if has_labels else {}
+        writer = ContainerWriter(target, header, arrays, rowwise, overwrite=overwrite)
         with writer:
             noise, error = _encode(Rows(source, nonfinite, "encoding", bars, clip), codec, header, writer, workers)
             writer.finish(noise, error)
@@ -360,7 +361,7 @@ def _arrays(
         "sample_rows": numbers,
         "sample_values": values,
     }
-    names = encode_columns(columns)
+    names = encode_names(columns)
     return arrays if names is None else arrays | {"columns": names}
 
 
@@ -387,8 +388,8 @@ def _encode(
             )
         total = np.stack([noise_total(total[part], groups[part, :used]) for part in (0, 1)])
         writer.write_codes(packed[:count])
-        if writer.has_labels and chunk.labels is not None:
-            writer.write_labels(chunk.labels)
+        if chunk.labels is not None:
+            writer.write_rows("labels", chunk.labels)
         row += count
     if row != header.rows:
         raise DataError(f"{rows.source.name}: the second pass over it gave {row} rows, the first {header.rows}")

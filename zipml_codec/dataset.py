@@ -84,8 +84,8 @@ class Dataset:
     @property
     def labels(self) -> NDArray[np.float32] | None:
         """The labels, read at first use."""
-        if self._labels is None:
-            self._labels = self._file.read_labels()
+        if self._labels is None and self.has_labels:
+            self._labels = self._file.read_rows("labels")
         return self._labels
 
     @property
