@@ -21,20 +21,9 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from ..errors import DataError, SourceError
-from .sources import (
-    Array,
-    BaseSource,
-    Block,
-    Label,
-    as_index,
-    check_dtype,
-    check_matrix,
-    find_label,
-    native,
-    read_into,
-    split_label,
-    suggest,
-)
+from .columns import Options
+from .matrix import MatrixSource, Read
+from .sources import Array, check_matrix, native, read_into
 
 # What a damaged zip or deflate stream raises.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
@@ -82,11 +71,11 @@ def _read_header(file: IO[bytes], where: str) -> _Header:
     return _Header(shape, fortran, dtype)
 
 
-class NpySource(BaseSource):
+class NpySource(MatrixSource):
     """One array in an `.npy` file."""
 
-    def __init__(self, path: str, label: Label | None) -> None:
-        super().__init__(path)
+    def __init__(self, path: str, options: Options) -> None:
+        super().__init__(path, options)
         with Path(path).open("rb") as file:
             self._header = _read_header(file, path)
             self._offset = file.tell()
@@ -97,50 +86,37 @@ class NpySource(BaseSource):
                 f"{path}: truncated, {self._header} takes {self._header.nbytes} bytes and the file has "
                 f"{self.nbytes - self._offset}"
             )
-        rows, width = self._header.shape
-        self._label = None if label is None else find_label(label, None, width, path)
-        self.rows = rows
-        self.features = width - (self._label is not None)
+        self._arrange(lambda _: (self._header.shape, self._header.dtype), lambda _: "")
 
-    def _pass(self, rows: int) -> Iterator[Block]:
-        total, width = self._header.shape
-        dtype = self._header.dtype
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[Read]:
+        (total, width), dtype = self._header.shape, self._header.dtype
+
+        def read(_: str, start: int, stop: int) -> Array:
+            if self._header.fortran:
+                block = np.empty((stop - start, width), dtype, order="F")
+                for column in range(width):
+                    file.seek(self._offset + (column * total + start) * dtype.itemsize)
+                    read_into(file, block[:, column], self.name)
+            else:
+                block = np.empty((stop - start, width), dtype)
+                file.seek(self._offset + start * width * dtype.itemsize)
+                read_into(file, block, self.name)
+            return block
+
         try:
             # Unbuffered: blocks are large, and a buffer would only copy them.
             with Path(self.name).open("rb", buffering=0) as file:
-                for start in range(0, total, rows):
-                    count = min(rows, total - start)
-                    if self._header.fortran:
-                        block = np.empty((count, width), dtype, order="F")
-                        for column in range(width):
-                            file.seek(self._offset + (column * total + start) * dtype.itemsize)
-                            read_into(file, block[:, column], self.name)
-                    else:
-                        block = np.empty((count, width), dtype)
-                        file.seek(self._offset + start * width * dtype.itemsize)
-                        read_into(file, block, self.name)
-                    yield split_label(native(block), self._label)
+                yield read
         except FileNotFoundError as error:
             raise SourceError(f"{self.name}: no such file any more") from error
 
-    def _column(self, column: int | None) -> str:
-        return _file_column(super()._column(column), column, self._label)
 
-
-def _file_column(text: str, column: int | None, label: int | None) -> str:
-    """Give a column the number it has in the file, where the label stands among the columns."""
-    if label is None:
-        return text
-    if column is None:
-        return f"label (column index {label})"
-    return f"column index {column + (column >= label)}"
-
-
-class NpzSource(BaseSource):
+class NpzSource(MatrixSource):
     """A matrix in an `.npz` archive, deflated or not, and a label that is another member or one of its columns."""
 
-    def __init__(self, path: str, label: Label | None, dataset: str | None) -> None:
-        super().__init__(path)
+    def __init__(self, path: str, options: Options) -> None:
+        super().__init__(path, options)
         self.nbytes = Path(path).stat().st_size
         self._headers: dict[str, _Header] = {}
         with self._archive() as archive:
@@ -154,23 +130,15 @@ class NpzSource(BaseSource):
                         raise DataError(f"{path}[{key}]: truncated, {header} takes {header.nbytes} bytes")
         if not self._headers:
             raise DataError(f"{path}: no arrays in the archive")
-        aside = label if isinstance(label, str) and label in self._headers else None
-        self._matrix = self._choose(dataset, aside)
-        self._where = f"{path}[{self._matrix}]"
-        self._header = self._headers[self._matrix]
-        check_matrix(self._header.shape, self._header.dtype, self._where)
-        self.rows, width = self._header.shape
-        self._label_member, self._label = aside, None
-        if aside is not None:
-            self._check_label(aside)
-            self.label_name = aside
-        elif label is not None:
-            if as_index(label) is None:
-                names = [key for key, header in self._headers.items() if header.shape == (self.rows,)]
-                hint = suggest(str(label), names) if names else f"no member has {self.rows} values"
-                raise DataError(f"{path}: no member {label!r} for the label; {hint}")
-            self._label = find_label(label, None, width, self._where)
-        self.features = width - (self._label is not None)
+        self._arrange(
+            lambda key: (self._headers[key].shape, self._headers[key].dtype),
+            self._choose,
+            lambda name: name if name in self._headers else None,
+            list(self._headers),
+        )
+
+    def _title(self, key: str) -> str:
+        return f"{self.name}[{key}]"
 
     @contextlib.contextmanager
     def _archive(self) -> Iterator[zipfile.ZipFile]:
@@ -183,13 +151,14 @@ class NpzSource(BaseSource):
         except _ZIP_ERRORS as error:
             raise DataError(f"{self.name}: not an npz archive, or damaged: {error}") from error
 
-    def _choose(self, dataset: str | None, label: str | None) -> str:
+    def _choose(self, beside: set[str]) -> str:
+        dataset = self._options.dataset
         listed = ", ".join(f"{key} ({header})" for key, header in self._headers.items())
         if dataset is not None:
             if dataset not in self._headers:
                 raise DataError(f"{self.name}: no member {dataset!r}; there are {listed}")
             return dataset
-        found = [key for key, header in self._headers.items() if len(header.shape) == 2 and key != label]
+        found = [key for key, header in self._headers.items() if len(header.shape) == 2 and key not in beside]
         if len(found) == 1:
             return found[0]
         if "X" in found:
@@ -198,33 +167,17 @@ class NpzSource(BaseSource):
             raise DataError(f"{self.name}: no 2-D array in it; there are {listed}")
         raise DataError(f"{self.name}: several 2-D arrays, name one with dataset=; there are {listed}")
 
-    def _check_label(self, key: str) -> None:
-        shape = self._headers[key].shape
-        where = f"{self.name}[{key}]"
-        if shape not in ((self.rows,), (self.rows, 1)):
-            raise DataError(f"{where}: shape {shape} cannot be the label of {self.rows} rows in {self._matrix}")
-        check_dtype(self._headers[key].dtype, where)
-
-    def _pass(self, rows: int) -> Iterator[Block]:
-        assert self.rows is not None
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[Read]:
         with self._archive() as archive, contextlib.ExitStack() as stack:
-            values = stack.enter_context(_Member(archive, self._matrix, self._where))
-            labels = None
-            if self._label_member is not None:
-                where = f"{self.name}[{self._label_member}]"
-                labels = stack.enter_context(_Member(archive, self._label_member, where))
-            for start in range(0, self.rows, rows):
-                count = min(rows, self.rows - start)
-                block = split_label(values.take(count), self._label)
-                if labels is not None:
-                    block = Block(block.values, labels.take(count).reshape(-1))
-                yield block
+            members: dict[str, _Member] = {}
 
-    def place(self, row: int, column: int | None) -> str:
-        """Say where a value stands, naming the member."""
-        if column is None and self._label_member is not None:
-            return f"{self.name}[{self._label_member}]: row {row + 1}"
-        return f"{self._where}: row {row + 1}, {_file_column(self._column(column), column, self._label)}"
+            def read(key: str, start: int, stop: int) -> Array:
+                if key not in members:
+                    members[key] = stack.enter_context(_Member(archive, key, self._title(key)))
+                return members[key].take(start, stop)
+
+            yield read
 
 
 class _Member:
@@ -234,6 +187,7 @@ class _Member:
         self._file: IO[bytes] = archive.open(f"{key}.npy")
         self._where = where
         self._header = _read_header(self._file, where)
+        self._first = self._file.tell()
         self._whole: Array | None = None
         self._row = 0
         if self._header.fortran and len(self._header.shape) > 1:
@@ -241,15 +195,17 @@ class _Member:
             self._whole = np.empty(self._header.shape, self._header.dtype, order="F")
             read_into(self._file, self._whole, where)
 
-    def take(self, count: int) -> Array:
-        """Return the next `count` rows."""
+    def take(self, start: int, stop: int) -> Array:
+        """Return rows; `start` is where the call before stopped, or beyond."""
         if self._whole is not None:
-            block = self._whole[self._row : self._row + count]
-        else:
-            block = np.empty((count, *self._header.shape[1:]), self._header.dtype)
-            read_into(self._file, block, self._where)
-        self._row += count
-        return native(block)
+            return native(self._whole[start:stop])
+        block = np.empty((stop - start, *self._header.shape[1:]), self._header.dtype)
+        if start > self._row:
+            # Reads on, where the member is deflated.
+            self._file.seek(self._first + start * (block.nbytes // (stop - start)))
+        read_into(self._file, block, self._where)
+        self._row = stop
+        return block
 
     def __enter__(self) -> _Member:
         return self
@@ -258,46 +214,32 @@ class _Member:
         self._file.close()
 
 
-class H5Source(BaseSource):
-    """A 2-D dataset of an HDF5 file, and a label that is one of its columns or a 1-D dataset."""
+class H5Source(MatrixSource):
+    """A 2-D dataset of an HDF5 file, and labels that are columns of it or datasets of their own."""
 
-    def __init__(self, path: str, label: Label | None, dataset: str | None) -> None:
-        super().__init__(path)
+    def __init__(self, path: str, options: Options) -> None:
+        super().__init__(path, options)
         self.nbytes = Path(path).stat().st_size
         self._cache = 1 << 20
-        self._label: int | None = None
-        self._label_dataset: str | None = None
         with self._file() as file:
             if _is_zipml(file):
                 raise DataError(
                     f"{path} is a zipml file already: open it with zipml_codec.open(), or `zipml decompress` it first"
                 )
-            if isinstance(label, str):
-                self._label_dataset = _find_1d(file, label, dataset)
-            self._matrix = self._choose(file, dataset)
-            self._where = f"{path}[{self._matrix}]"
+            self._arrange(
+                lambda key: (file[key].shape, file[key].dtype),
+                lambda beside: self._choose(file, beside),
+                lambda name: _find_beside(file, name, options.dataset),
+                list(_datasets(file)),
+            )
             matrix = file[self._matrix]
-            check_matrix(matrix.shape, matrix.dtype, self._where)
-            self.rows, width = matrix.shape
-            if self._label_dataset is not None:
-                labels = file[self._label_dataset]
-                if labels.shape not in ((self.rows,), (self.rows, 1)):
-                    raise DataError(
-                        f"{path}[{self._label_dataset}]: shape {labels.shape} cannot be the label of {self.rows} rows"
-                    )
-                check_dtype(labels.dtype, f"{path}[{self._label_dataset}]")
-                self.label_name = self._label_dataset
-            elif label is not None:
-                if as_index(label) is None:
-                    names = [key for key, found in _datasets(file).items() if found.shape == (self.rows,)]
-                    hint = suggest(str(label), names) if names else f"no dataset has {self.rows} values"
-                    raise DataError(f"{path}: no dataset {label!r} for the label; {hint}")
-                self._label = find_label(label, None, width, self._where)
             self._chunk_rows = matrix.chunks[0] if matrix.chunks else 1
             # Where a chunk has more rows than a block, a cache that holds a band of chunks saves decoding them anew.
-            band = self._chunk_rows * width * matrix.dtype.itemsize
+            band = self._chunk_rows * matrix.shape[1] * matrix.dtype.itemsize
             self._cache = min(max(self._cache, 2 * band), 64 << 20)
-        self.features = width - (self._label is not None)
+
+    def _title(self, key: str) -> str:
+        return f"{self.name}[{key}]"
 
     @contextlib.contextmanager
     def _file(self) -> Iterator[h5py.File]:
@@ -318,10 +260,10 @@ class H5Source(BaseSource):
         with file:
             yield file
 
-    def _choose(self, file: h5py.File, dataset: str | None) -> str:
-        found = _datasets(file)
+    def _choose(self, file: h5py.File, beside: set[str]) -> str:
+        found, dataset = _datasets(file), self._options.dataset
         matrices = {key: one for key, one in found.items() if len(one.shape) == 2 and one.dtype.kind in "biuf"}
-        matrices.pop(self._label_dataset or "", None)
+        matrices = {key: one for key, one in matrices.items() if key not in beside}
         listed = ", ".join(f"{key} ({'x'.join(map(str, one.shape))} {one.dtype})" for key, one in matrices.items())
         if dataset is not None:
             # Not only those found: links lead to others.
@@ -336,33 +278,23 @@ class H5Source(BaseSource):
             )
         raise DataError(f"{self.name}: several 2-D datasets, name one with dataset=; there are {listed}")
 
-    def _pass(self, rows: int) -> Iterator[Block]:
-        assert self.rows is not None
+    def _step(self, rows: int) -> int:
         # Whole chunks where a block holds some, so that none is decoded twice.
-        step = rows - rows % self._chunk_rows if rows >= self._chunk_rows else rows
-        with self._file() as file:
-            for start in range(0, self.rows, step):
-                stop = min(start + step, self.rows)
-                try:
-                    values = file[self._matrix][start:stop]
-                    aside = None if self._label_dataset is None else file[self._label_dataset][start:stop]
-                except (OSError, KeyError) as error:
-                    hint = (
-                        "; does its compression need `import hdf5plugin`?"
-                        if re.search("filter|plugin", str(error))
-                        else ""
-                    )
-                    raise SourceError(
-                        f"{self._where}: rows {start + 1} to {stop} cannot be read: {error}{hint}"
-                    ) from error
-                block = split_label(native(values), self._label)
-                yield block if aside is None else Block(block.values, native(aside).reshape(-1))
+        return rows - rows % self._chunk_rows if rows >= self._chunk_rows else rows
 
-    def place(self, row: int, column: int | None) -> str:
-        """Say where a value stands, naming the dataset."""
-        if column is None and self._label_dataset is not None:
-            return f"{self.name}[{self._label_dataset}]: row {row + 1}"
-        return f"{self._where}: row {row + 1}, {_file_column(self._column(column), column, self._label)}"
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[Read]:
+        with self._file() as file:
+
+            def read(key: str, start: int, stop: int) -> Array:
+                try:
+                    rows: Array = file[key][start:stop]
+                except (OSError, KeyError) as error:
+                    hint = "; does its compression need `import hdf5plugin`?" if re.search("filter|plugin", str(error)) else ""
+                    raise SourceError(f"{self._title(key)}: rows {start + 1} to {stop} cannot be read: {error}{hint}") from error
+                return rows
+
+            yield read
 
 
 def _is_zipml(file: h5py.File) -> bool:
@@ -385,10 +317,7 @@ def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
     return found
 
 
-def _find_1d(file: h5py.File, label: str, dataset: str | None) -> str | None:
-    """Find the label's dataset: from the root, or beside the matrix. None where there is none, it may be an index."""
-    beside = f"{dataset.rpartition('/')[0]}/{label}" if dataset and "/" in dataset else label
-    for name in (label, beside):
-        if name in file and isinstance(file[name], h5py.Dataset):
-            return name
-    return None
+def _find_beside(file: h5py.File, name: str, dataset: str | None) -> str | None:
+    """Find a label's dataset: from the root, or beside the matrix. None where there is none, it may be an index."""
+    beside = f"{dataset.rpartition('/')[0]}/{name}" if dataset and "/" in dataset else name
+    return next((key for key in (name, beside) if key in file and isinstance(file[key], h5py.Dataset)), None)

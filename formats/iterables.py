@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import tempfile
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import IO, Any
 
 import numpy as np
 
 from ..errors import DataError, SourceError
-from .sources import BaseSource, Block, Source, as_array, as_labels, check_dtype, native, read_into
+from .sources import (
+    Array,
+    BaseSource,
+    Block,
+    Source,
+    as_array,
+    as_kept,
+    as_labels,
+    check_dtype,
+    flat,
+    kept_block,
+    native,
+    read_into,
+)
 
-# rows, dtype of the values, dtype of the labels or nothing; the spool is a run of (this, values, labels).
-_SPOOLED = struct.Struct("<q8s8s")
+# The spool is a run of (this, JSON of so many bytes that says which arrays follow, the arrays).
+_SPOOLED = struct.Struct("<q")
 
 
 class IterableSource(BaseSource):
@@ -23,13 +38,14 @@ class IterableSource(BaseSource):
     def __init__(self, blocks: Iterable[Any], name: str) -> None:
         super().__init__(name)
         self._iterable = blocks
-        self._labelled: bool | None = None
+        # How many labels, and which columns to keep, the blocks before had.
+        self._beside: tuple[tuple[int, ...] | None, list[str]] | None = None
 
-    def _pass(self, rows: int) -> Iterator[Block]:
-        return self._split(self._checked(iter(self._iterable)), rows)
+    def _pass(self, rows: int, start: int) -> Iterator[Block]:
+        return self._split(self._checked(iter(self._iterable)), rows, start)
 
-    def _split(self, blocks: Iterable[Block], rows: int) -> Iterator[Block]:
-        """Cut to at most `rows` rows, and hold every pass to the first one's number of rows."""
+    def _split(self, blocks: Iterable[Block], rows: int, start: int) -> Iterator[Block]:
+        """Cut to at most `rows` rows from row `start` on, and hold every pass to the first one's number of rows."""
         seen = nbytes = number = 0
         for number, block in enumerate(blocks, 1):
             count = len(block.values)
@@ -37,11 +53,12 @@ class IterableSource(BaseSource):
             nbytes += block.values.nbytes
             if self.rows is not None and seen > self.rows:
                 raise DataError(f"{self.name}: block {number} goes beyond {self._earlier()}")
-            for start in range(0, count, rows):
-                part = slice(start, start + rows)
+            for first in range(max(0, start - (seen - count)), count, rows):
+                part = slice(first, first + rows)
                 # Copies: a generator may well fill the buffer that it yields anew.
                 labels = None if block.labels is None else block.labels[part].copy()
-                yield Block(block.values[part].copy(), labels)
+                kept = None if block.kept is None else {key: column[part].copy() for key, column in block.kept.items()}
+                yield Block(block.values[part].copy(), labels, kept)
         if self.rows is not None and seen < self.rows:
             raise DataError(f"{self.name}: ended after block {number} with {seen} rows, short of {self._earlier()}")
         if seen == 0:
@@ -58,11 +75,11 @@ class IterableSource(BaseSource):
     def _check(self, item: Any, number: int) -> Block:
         """Turn what was yielded into a block that fits those before it. `number` counts from 1, as in messages."""
         where = f"{self.name}: block {number}"
-        pair = isinstance(item, tuple) and len(item) == 2
-        given, given_labels = item if pair else (item, None)
+        parts = item if isinstance(item, tuple) and len(item) in (2, 3) else (item,)
+        given, given_labels, given_kept = (*parts, None, None)[:3]
         values = np.asarray(as_array(given, where))
         if values.ndim != 2:
-            raise DataError(f"{where}: shape {values.shape} is not (rows, features); yield 2-D blocks or (X, y) tuples")
+            raise DataError(f"{where}: shape {values.shape} is not (rows, features); yield 2-D blocks, (X, y), or (X, y, kept)")
         check_dtype(values.dtype, where)
         if values.shape[1] == 0:
             raise DataError(f"{where}: no features, the shape is {values.shape}")
@@ -70,13 +87,29 @@ class IterableSource(BaseSource):
             raise DataError(f"{where}: {values.shape[1]} features, the blocks before have {self.features}")
         labels = None
         if given_labels is not None:
-            labels = native(np.asarray(as_labels(given_labels, len(values), f"{where}: labels"))).reshape(-1)
-        if self._labelled is not None and self._labelled != (labels is not None):
-            has, had = ("no labels", "have some") if self._labelled else ("labels", "have none")
-            raise DataError(f"{where}: {has}, the blocks before {had}")
+            labels = flat(native(np.asarray(as_labels(given_labels, len(values), f"{where}: labels"))))
+        kept = self._check_kept(given_kept, len(values), where)
+        count = None if labels is None else labels.shape[1:]
+        if self._beside is not None and self._beside != (count, list(kept)):
+            had, names = self._beside
+            if list(kept) != names:
+                raise DataError(f"{where}: columns to keep {list(kept) or 'none'}, the blocks before have {names or 'none'}")
+            if count is None or had is None:
+                has, had_them = ("no labels", "some") if count is None else ("labels", "none")
+                raise DataError(f"{where}: {has}, the blocks before have {had_them}")
+            raise DataError(f"{where}: labels a row: {(*count, 1)[0]}, the blocks before have {(*had, 1)[0]}")
         self.features = int(values.shape[1])
-        self._labelled = labels is not None
-        return Block(native(values), labels)
+        self._beside = count, list(kept)
+        return Block(native(values), labels, kept or None)
+
+    def _check_kept(self, given: Any, rows: int, where: str) -> dict[str, Array]:
+        if given is not None and not isinstance(given, Mapping):
+            raise DataError(f"{where}: columns to keep must be a dict of names and columns, got {type(given).__name__}")
+        found = {}
+        for key, column in (given or {}).items():
+            about = f"{where}: column to keep {key!r}"
+            found[str(key)] = kept_block(np.asarray(as_kept(column, rows, about)), about, 0)
+        return found
 
 
 class SpooledSource(IterableSource):
@@ -98,8 +131,8 @@ class SpooledSource(IterableSource):
         if not os.path.isdir(self._dir):  # noqa: PTH112 - Path("") is the working folder
             raise SourceError(f"{name}: spool_dir {self._dir!r} is not a folder")
 
-    def _pass(self, rows: int) -> Iterator[Block]:
-        return self._split(self._replay(rows), rows)
+    def _pass(self, rows: int, start: int) -> Iterator[Block]:
+        return self._split(self._replay(rows), rows, start)
 
     def _replay(self, rows: int) -> Iterator[Block]:
         position = 0
@@ -146,41 +179,61 @@ class SpooledSource(IterableSource):
     def _write(self, block: Block) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=self._dir, prefix="zipml-spool-")  # noqa: SIM115 - closed in close
-        labels = b"" if block.labels is None else block.labels.dtype.str.encode()
+        parts: list[tuple[str, Array]] = [("values", block.values)]
+        if block.labels is not None:
+            parts.append(("labels", block.labels))
+        for key, column in (block.kept or {}).items():
+            if column.dtype.hasobject:
+                texts = [text.encode("utf-8", "surrogatepass") for text in column]
+                parts.append((f"text {key}", np.array([len(text) for text in texts], np.int64)))
+                parts.append((f"bytes {key}", np.frombuffer(b"".join(texts), np.uint8)))
+            else:
+                parts.append((f"kept {key}", column))
+        about = json.dumps([[name, part.dtype.str, part.shape] for name, part in parts]).encode()
         file = self._file
         file.seek(self._size)
-        file.write(_SPOOLED.pack(len(block.values), block.values.dtype.str.encode(), labels))
-        file.write(np.ascontiguousarray(block.values).data)
-        if block.labels is not None:
-            file.write(np.ascontiguousarray(block.labels).data)
+        file.write(_SPOOLED.pack(len(about)) + about)
+        for _, part in parts:
+            file.write(np.ascontiguousarray(part).view(np.uint8).data if part.size else b"")
         # A full disk must show now, not when the buffer happens to be written.
         file.flush()
         self._size = file.tell()
 
     def _read(self, position: int, rows: int) -> Generator[Block, None, int]:
         """Yield one spooled block in parts of at most `rows` rows; return the position of the next one."""
-        file = self._file
-        assert file is not None and self.features is not None
-        file.seek(position)
-        count, values_dtype, labels_dtype = _SPOOLED.unpack(file.read(_SPOOLED.size))
-        dtype = np.dtype(values_dtype.rstrip(b"\0").decode())
-        width = self.features * dtype.itemsize
-        at = position + _SPOOLED.size
-        labels_at = at + count * width
-        labels_type = np.dtype(labels_dtype.rstrip(b"\0").decode()) if labels_dtype.strip(b"\0") else None
+        assert self._file is not None
+        self._file.seek(position)
+        (length,) = _SPOOLED.unpack(self._file.read(_SPOOLED.size))
+        at: int = position + _SPOOLED.size + length
+        parts: dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]] = {}
+        for name, dtype, shape in json.loads(self._file.read(length)):
+            parts[name] = at, np.dtype(dtype), tuple(shape)
+            at += int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        count = parts["values"][2][0]
+        # Where each text starts, which only their lengths tell.
+        lengths = {name[5:]: self._part(*parts[name], 0, count) for name in parts if name[:5] == "text "}
+        texts = {key: np.concatenate([[0], np.cumsum(column)]) for key, column in lengths.items()}
         for start in range(0, count, rows):
-            values = np.empty((min(rows, count - start), self.features), dtype)
-            # Seek every time: another pass may have moved the file since.
-            file.seek(at + start * width)
-            read_into(file, values, self.name)
-            labels = None
-            if labels_type is not None:
-                labels = np.empty(len(values), labels_type)
-                file.seek(labels_at + start * labels_type.itemsize)
-                read_into(file, labels, self.name)
-            yield Block(values, labels)
-        end: int = labels_at + (count * labels_type.itemsize if labels_type is not None else 0)
-        return end
+            stop = min(start + rows, count)
+            kept = {name[5:]: self._part(*parts[name], start, stop) for name in parts if name[:5] == "kept "}
+            for key, edges in texts.items():
+                data = self._part(*parts[f"bytes {key}"], edges[start], edges[stop]).tobytes()
+                ends = (edges[start : stop + 1] - edges[start]).tolist()
+                kept[key] = np.empty(stop - start, object)
+                kept[key][:] = [data[a:b].decode("utf-8", "surrogatepass") for a, b in pairwise(ends)]
+            labels = self._part(*parts["labels"], start, stop) if "labels" in parts else None
+            order = [name.partition(" ")[2] for name in parts if name[:5] in ("kept ", "text ")]
+            yield Block(self._part(*parts["values"], start, stop), labels, {key: kept[key] for key in order} or None)
+        return at
+
+    def _part(self, at: int, dtype: np.dtype[Any], shape: tuple[int, ...], start: int, stop: int) -> Array:
+        """Rows of a spooled array. Seeks every time: another pass may have moved the file since."""
+        assert self._file is not None
+        rows = np.empty((stop - start, *shape[1:]), dtype)
+        if rows.size:
+            self._file.seek(at + start * (rows.nbytes // (stop - start)))
+            read_into(self._file, rows, self.name)
+        return rows
 
     def close(self) -> None:
         """Remove the spool. The source cannot be read afterwards."""
@@ -193,7 +246,7 @@ class SpooledSource(IterableSource):
 def iterable_source(
     blocks: Iterable[Any], spool_dir: str | os.PathLike[str] | None = None, name: str = "blocks"
 ) -> Source:
-    """Read what an iterable yields: 2-D blocks of rows or (X, y) tuples.
+    """Read what an iterable yields: 2-D blocks of rows, (X, y) tuples, or (X, y or None, dict of columns to keep) tuples.
 
     Parameters
     ----------

@@ -12,25 +12,37 @@ import numpy as np
 from ..errors import DataError, OptionError, SourceError
 from .arrays import FrameSource, array_source
 from .binary import H5Source, NpySource, NpzSource
+from .columns import Columns, Options
 from .iterables import iterable_source
-from .sources import Label, Source, sliceable
+from .sources import Source, sliceable
 from .text import CsvSource
 
 EXTENSIONS = (".npy", ".npz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".h5", ".hdf5")
 
 
-def open_source(path: str | os.PathLike[str], *, label: Label | None = None, dataset: str | None = None) -> Source:
+def open_source(
+    path: str | os.PathLike[str],
+    *,
+    label: Columns | None = None,
+    dataset: str | None = None,
+    columns: Columns | None = None,
+    keep: Columns | None = None,
+) -> Source:
     """Open a file of numbers by its extension.
 
     Parameters
     ----------
     path : path
         `.npy`, `.npz`, `.csv`, `.tsv` (both also `.gz`), `.h5` or `.hdf5`.
-    label : str or int, optional
+    label : str, int, or sequence of these, optional
         The label: a column's name or its index, which may be negative or a numeric string. In `.npz` and `.h5` also
-        the name of a 1-D array of as many values as there are rows.
+        the name of a 1-D array of as many values as there are rows. Several: a list, or separated by commas.
     dataset : str, optional
         Which array of an `.npz` or `.h5` file to read.
+    columns : str, int, or sequence of these, optional
+        The features, named as labels are; by default all columns that are no label and not kept.
+    keep : str, int, or sequence of these, optional
+        Columns to carry through exactly, named as labels are: numbers or text.
 
     Returns
     -------
@@ -65,17 +77,26 @@ def open_source(path: str | os.PathLike[str], *, label: Label | None = None, dat
         raise SourceError(f"{name}: cannot be opened: {error.strerror or error}") from error
     if empty:
         raise DataError(f"{name}: the file is empty (0 bytes)")
+    options = Options(label, columns, keep, dataset)
     if extension in (".npz", ".h5", ".hdf5"):
         container = NpzSource if extension == ".npz" else H5Source
-        return container(name, label, dataset)
+        return container(name, options)
     if dataset is not None:
         raise OptionError(f"{name}: dataset={dataset!r} is for .npz and .h5 files, this one holds a single table")
     if extension == ".npy":
-        return NpySource(name, label)
-    return CsvSource(name, label, separator="\t" if extension.startswith(".tsv") else None)
+        return NpySource(name, options)
+    return CsvSource(name, options, separator="\t" if extension.startswith(".tsv") else None)
 
 
-def as_source(X: Any, y: Any = None, spool_dir: str | os.PathLike[str] | None = None) -> Source:
+def as_source(
+    X: Any,
+    y: Any = None,
+    spool_dir: str | os.PathLike[str] | None = None,
+    *,
+    label: Columns | None = None,
+    columns: Columns | None = None,
+    keep: Any = None,
+) -> Source:
     """Make a source of what a user has.
 
     Parameters
@@ -87,6 +108,9 @@ def as_source(X: Any, y: Any = None, spool_dir: str | os.PathLike[str] | None = 
         Labels, for arrays and DataFrames only.
     spool_dir : path, optional
         See `iterable_source`.
+    label, columns, keep : optional
+        See `open_source`; for arrays and DataFrames `keep` may also be a dict of names and arrays. Iterables take none of
+        them: they yield features, labels and what to keep apart.
 
     Returns
     -------
@@ -99,28 +123,31 @@ def as_source(X: Any, y: Any = None, spool_dir: str | os.PathLike[str] | None = 
     DataError, SourceError
         As the functions above.
     """
+    options = Options(label, columns, keep)
     if isinstance(X, Source):
-        _refuse_labels(y, "a source brings its own labels")
+        _refuse(y, options, "a source", "brings its own labels")
         return X
     if isinstance(X, str | os.PathLike):
-        _refuse_labels(y, "a file's label is named with label=")
-        return open_source(X)
+        _refuse(y, Options(), "a file", "has its label named with label=")
+        return open_source(X, label=label, columns=columns, keep=keep)
     if all(hasattr(X, attribute) for attribute in ("columns", "dtypes", "iloc", "to_numpy")):
-        return FrameSource(X, y, "X")
+        return FrameSource(X, y, "X", options)
     if isinstance(X, np.ndarray) or hasattr(X, "__array__") or hasattr(X, "nnz") or sliceable(X):
-        return array_source(X, y)
+        return array_source(X, y, options=options)
     if isinstance(X, list | tuple) and not _holds_blocks(X):
-        return array_source(X, y)
+        return array_source(X, y, options=options)
     if isinstance(X, Iterable) and not isinstance(X, Mapping | bytes | bytearray):
-        _refuse_labels(y, "an iterable yields its labels as (X, y) tuples")
+        _refuse(y, options, "an iterable", "yields its labels as (X, y) tuples")
         return iterable_source(X, spool_dir)
     hint = "; pass one of its datasets" if isinstance(X, Mapping) else ""
     raise OptionError(f"X: a {type(X).__name__} is not a path, an array, a DataFrame or an iterable of blocks{hint}")
 
 
-def _refuse_labels(y: Any, why: str) -> None:
+def _refuse(y: Any, options: Options, what: str, why: str) -> None:
     if y is not None:
-        raise OptionError(f"y: goes with arrays only; {why}")
+        raise OptionError(f"y: goes with arrays only; {what} {why}")
+    if options != Options():
+        raise OptionError(f"label, columns and keep are for files, arrays and DataFrames; {what} {why}")
 
 
 def _holds_blocks(items: Sequence[Any]) -> bool:
@@ -129,7 +156,7 @@ def _holds_blocks(items: Sequence[Any]) -> bool:
         return False
     first = items[0]
     try:
-        if isinstance(first, tuple) and len(first) == 2:
+        if isinstance(first, tuple) and len(first) in (2, 3):
             return np.ndim(first[0]) == 2
         return np.ndim(first) == 2
     except (ValueError, TypeError):

@@ -3,14 +3,13 @@
 A source yields blocks of rows, always from the start, as often as it is asked: the pipeline makes several passes
 (statistics, levels, codes). Memory is bounded by a block, whatever the size of the data.
 
-Layers, each importing only from those before it: this module; `arrays`, `iterables`, `binary` and `text`, which do
-not know each other; `readers`, which chooses among them.
+Layers, each importing only from those before it: this module; `columns`, which finds the columns that are asked for;
+`matrix`, what sources of whole matrices share; `arrays`, `iterables`, `binary` and `text`, which do not know each other;
+`readers`, which chooses among them.
 """
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,12 +17,13 @@ from typing import IO, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from ..errors import DataError, OptionError, SourceError
 
 Array = npt.NDArray[Any]
-Label = str | int
 Self = TypeVar("Self")
+DIGESTED = 1 << 20  # bytes of an array's first and last rows that its identity is made of
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,18 @@ class Block:
     ----------
     values : ndarray, shape (rows, features)
         bool, integer or float16/32/64 in native byte order; not necessarily contiguous.
-    labels : ndarray, shape (rows,), or None
+    labels : ndarray, shape (rows,), or (rows, labels) where there are several, or None
         Of the same dtypes.
+    kept : dict of str to ndarray, shape (rows,), or None
+        Columns to carry through exactly: bool, integer, float16/32/64, or text, which is of dtype object with items
+        str, or U, or S with UTF-8. A column has one dtype in all blocks, save for text files: there it is int64 in a
+        block whose cells are all integers as `str(int)` writes them, else text. Where blocks differ the column is text,
+        see `as_text`.
     """
 
     values: Array
     labels: Array | None
+    kept: dict[str, Array] | None = None
 
 
 @runtime_checkable
@@ -54,8 +60,11 @@ class Source(Protocol):
     name : str
         For messages: the path, or "X" for arrays.
     columns : tuple of str, or None
-        Feature names, without the label's.
+        Feature names, without the labels'.
     label_name : str or None
+        The only label's.
+    label_names : tuple of str, or None
+        All labels' names, in the order of their columns in a block; None without labels, or without names.
     features : int or None
         None until known (iterables, before the first block).
     rows : int or None
@@ -67,15 +76,19 @@ class Source(Protocol):
     name: str
     columns: tuple[str, ...] | None
     label_name: str | None
+    label_names: tuple[str, ...] | None
     features: int | None
     rows: int | None
     nbytes: int | None
 
-    def blocks(self, rows: int) -> Iterator[Block]:
-        """Start a fresh pass, in blocks of at most `rows` rows."""
+    def blocks(self, rows: int, start: int = 0) -> Iterator[Block]:
+        """Start a fresh pass at row `start`, in blocks of at most `rows` rows."""
 
-    def place(self, row: int, column: int | None) -> str:
-        """Say where a value stands; `row` and `column` count from 0, `column` None is the label."""
+    def place(self, row: int, column: int | None, label: int = 0) -> str:
+        """Say where a value stands; `row` and `column` count from 0, `column` None is a label, the one of that number."""
+
+    def identity(self) -> dict[str, Any] | None:
+        """Say, in what JSON can hold, which content this is, without reading it all; None where that cannot be known."""
 
     def bytes_read(self) -> int | None:
         """Bytes of the file consumed in the current pass, where `rows` cannot give the progress."""
@@ -97,40 +110,49 @@ class BaseSource:
         self.name = name
         self.columns: tuple[str, ...] | None = None
         self.label_name: str | None = None
+        self.label_names: tuple[str, ...] | None = None
         self.features: int | None = None
         self.rows: int | None = None
         self.nbytes: int | None = None
         self._closed = False
 
-    def blocks(self, rows: int) -> Iterator[Block]:
-        """Start a fresh pass, in blocks of at most `rows` rows.
+    def _name_labels(self, names: Sequence[str] | None) -> None:
+        self.label_names = tuple(names) if names else None
+        self.label_name = names[0] if names and len(names) == 1 else None
+
+    def blocks(self, rows: int, start: int = 0) -> Iterator[Block]:
+        """Start a fresh pass at row `start`, in blocks of at most `rows` rows.
 
         Raises
         ------
         OptionError
-            If `rows` is below 1.
+            If `rows` is below 1 or `start` below 0.
         DataError, SourceError
             At once or while iterating: content that is not numbers, or a file that cannot be read.
         """
-        if rows < 1:
-            raise OptionError(f"{self.name}: a block has at least one row, got rows={rows}")
+        if rows < 1 or start < 0:
+            raise OptionError(f"{self.name}: a block has at least one row, from row 0 on, got rows={rows}, start={start}")
         if self._closed:
             raise SourceError(f"{self.name}: the source is closed")
-        return self._pass(rows)
+        return self._pass(rows, start)
 
-    def _pass(self, rows: int) -> Iterator[Block]:
+    def _pass(self, rows: int, start: int) -> Iterator[Block]:
         raise NotImplementedError
 
-    def place(self, row: int, column: int | None) -> str:
+    def place(self, row: int, column: int | None, label: int = 0) -> str:
         """Say where a value stands, for messages; rows are counted from 1 in the text, from 0 in the argument."""
-        return f"{self.name}: row {row + 1}, {self._column(column)}"
+        return f"{self.name}: row {row + 1}, {self._column(column, label)}"
 
-    def _column(self, column: int | None) -> str:
+    def _column(self, column: int | None, label: int) -> str:
         if column is None:
-            return f"label {self.label_name!r}" if self.label_name else "label"
+            return f"label {self.label_names[label]!r}" if self.label_names else "label"
         if self.columns is not None and self.columns[column]:
             return f"column {self.columns[column]!r}"
         return f"column index {column}"
+
+    def identity(self) -> dict[str, Any] | None:
+        """Which content this is: path, size and time of change of its file, and the options; None for what is no file."""
+        return None
 
     def bytes_read(self) -> int | None:
         """Bytes of the file consumed in the current pass; None here, as `rows` is known or there is no file."""
@@ -189,77 +211,6 @@ def native(array: Array) -> Array:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def split_label(matrix: Array, index: int | None) -> Block:
-    """Split column `index`, counted from 0, off a block of rows."""
-    if index is None:
-        return Block(matrix, None)
-    if index == 0:
-        values = matrix[:, 1:]
-    elif index == matrix.shape[1] - 1:
-        values = matrix[:, :-1]
-    else:
-        values = np.delete(matrix, index, axis=1)
-    return Block(values, matrix[:, index])
-
-
-def as_index(label: Label) -> int | None:
-    """Return a label given as an index or a numeric string as an int, and None for a name."""
-    if isinstance(label, str):
-        return int(label) if re.fullmatch(r"[+-]?\d+", label) else None
-    return int(label)
-
-
-def find_label(label: Label, names: Sequence[str] | None, width: int, where: str) -> int:
-    """Find the label's column.
-
-    Parameters
-    ----------
-    label : str or int
-        A name, an index, or an index as a string; negative ones count from the end. A name wins over a number.
-    names : sequence of str, or None
-        All columns' names.
-    width : int
-        Number of columns, the label's included.
-    where : str
-        For messages.
-
-    Returns
-    -------
-    int
-        Index counted from 0.
-
-    Raises
-    ------
-    DataError
-        If there is no such column, or no other one.
-    """
-    if isinstance(label, str) and names is not None and label in names:
-        index = names.index(label)
-    else:
-        number = as_index(label)
-        if number is None:
-            raise DataError(f"{where}: no column {label!r}; {suggest(str(label), names)}")
-        if not -width <= number < width:
-            raise DataError(
-                f"{where}: no column with index {number}; {width} columns have indices {-width} to {width - 1}"
-            )
-        index = number % width
-    if width == 1:
-        raise DataError(f"{where}: no features, the label is the only column")
-    return index
-
-
-def suggest(wanted: str, names: Sequence[str] | None) -> str:
-    """Say which names there are, the nearest ones first or only."""
-    if not names:
-        return "the columns have no names, give an index such as 0 or -1"
-    near = difflib.get_close_matches(wanted, names, n=3) or [n for n in names if n.lower() == wanted.lower()]
-    if near:
-        return "did you mean " + " or ".join(repr(name) for name in near) + "?"
-    shown = ", ".join(repr(name) for name in names[:20])
-    return f"there are {shown}" + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-
-
 def read_into(file: IO[bytes], array: Array, where: str) -> None:
     """Fill a contiguous array from a file.
 
@@ -301,10 +252,76 @@ def as_array(values: Any, where: str) -> Any:
 
 
 def as_labels(values: Any, rows: int, where: str) -> Any:
-    """Do as `as_array`, and raise `DataError` unless there is one number for each of `rows` rows."""
+    """Do as `as_array`, and raise `DataError` unless there are numbers for each of `rows` rows."""
+    if hasattr(values, "columns") and hasattr(values, "to_numpy"):
+        # A frame of bools beside floats would become one of objects.
+        values = np.column_stack([values[name].to_numpy() for name in values.columns])
     labels = as_array(values, where)
-    shape = tuple(labels.shape)
-    if shape not in ((rows,), (rows, 1)):
-        raise DataError(f"{where}: shape {shape} does not fit {rows} rows; one label a row is needed, shape ({rows},)")
-    check_dtype(labels.dtype, where)
+    check_labels(tuple(labels.shape), labels.dtype, rows, where)
     return labels
+
+
+def check_labels(shape: tuple[int, ...], dtype: np.dtype[Any], rows: int, where: str) -> None:
+    """Raise `DataError` unless this is a vector of `rows` numbers, or a matrix of so many rows."""
+    if shape[:1] != (rows,) or len(shape) > 2 or 0 in shape[1:]:
+        raise DataError(
+            f"{where}: shape {shape} does not fit {rows} rows; labels are of shape ({rows},), or ({rows}, labels) if several"
+        )
+    check_dtype(dtype, where)
+
+
+def flat(labels: Array) -> Array:
+    """Make one label of shape (rows, 1) one of shape (rows,)."""
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+
+
+def as_kept(values: Any, rows: int, where: str) -> Any:
+    """Do as `as_array`, and raise `DataError` unless this is a column of `rows` numbers or texts to carry through."""
+    column = as_array(values, where)
+    check_kept(tuple(column.shape), column.dtype, rows, where)
+    return column
+
+
+def check_kept(shape: tuple[int, ...], dtype: np.dtype[Any], rows: int, where: str) -> None:
+    """Raise `DataError` unless a column of this shape and dtype can be kept."""
+    if shape not in ((rows,), (rows, 1)):
+        raise DataError(f"{where}: shape {shape} does not fit {rows} rows; a column to keep has shape ({rows},)")
+    if dtype.kind not in "OUS":
+        check_dtype(dtype, where)
+
+
+def kept_block(column: Array, where: str, first: int) -> Array:
+    """Return some rows of a column to keep as a block holds them: native, one-dimensional, objects only if they are str."""
+    column = native(flat(column))
+    if column.dtype.kind != "O":
+        return column
+    texts = np.empty(len(column), object)
+    for row, item in enumerate(column):
+        try:
+            texts[row] = item.decode() if isinstance(item, bytes) else item
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where}: row {first + row + 1}: not UTF-8 text: {error}") from error
+        if not isinstance(texts[row], str):
+            raise DataError(f"{where}: row {first + row + 1}: {item!r} is neither number nor text; fill it before it can be kept")
+    return texts
+
+
+def as_text(column: Array) -> Array:
+    """Return a kept column of text or integers as texts, dtype object."""
+    texts = np.empty(len(column), object)
+    texts[:] = [item.decode() if isinstance(item, bytes) else str(item) for item in column.tolist()]
+    return texts
+
+
+def edge_identity(source: BaseSource, count: int) -> str:
+    """Digest of the first and the last `count` rows of a source that knows how many it has."""
+    assert source.rows is not None
+    digest = xxhash.xxh3_64()
+    for start in (0, source.rows - count):
+        block = next(source.blocks(count, start))
+        for name, part in {"X": block.values, "y": block.labels, **(block.kept or {})}.items():
+            if part is not None:
+                digest.update(f"{name} {part.shape} {part.dtype.str}".encode())
+                data = np.ascontiguousarray(part)
+                digest.update(repr(data.tolist()).encode() if data.dtype.hasobject else data.view(np.uint8).data)
+    return digest.hexdigest()

@@ -18,7 +18,8 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import DataError, MissingDependencyError, SourceError
-from .sources import BaseSource, Block, Label, find_label, split_label
+from .columns import Options, file_identity, select
+from .sources import BaseSource, Block
 
 # pyarrow's notion of a number, which is not Python's (no underscores) and trims blanks.
 _NUMBER = re.compile(
@@ -43,7 +44,7 @@ class CsvSource(BaseSource):
     A first line with a cell that is not a number is the header. Blank lines are skipped.
     """
 
-    def __init__(self, path: str, label: Label | None, separator: str | None) -> None:
+    def __init__(self, path: str, options: Options, separator: str | None) -> None:
         super().__init__(path)
         # At once, not in the first pass.
         _import_pyarrow()
@@ -78,11 +79,10 @@ class CsvSource(BaseSource):
         # A row has to fit in a block of pyarrow's.
         self._block_size = max(_BLOCK, 4 * max(len(first), len(second)))
         header = names if self._has_header else None
-        self._label = None if label is None else find_label(label, header, len(names), path)
-        kept = [name for index, name in enumerate(names) if index != self._label]
-        self.columns = tuple(kept) if self._has_header else None
-        self.label_name = names[self._label] if self._label is not None and self._has_header else None
-        self.features = len(kept)
+        self._options = options
+        self._selection = chosen = select(options, header, len(names), path)
+        self.columns, self.features = chosen.columns, len(chosen.features)
+        self._name_labels(chosen.label_names)
 
     def _check_compression(self) -> None:
         with Path(self.name).open("rb") as file:
@@ -123,7 +123,7 @@ class CsvSource(BaseSource):
         except csv.Error as error:
             raise DataError(f"{where}: cannot be split into cells: {error}") from error
 
-    def _pass(self, rows: int) -> Iterator[Block]:
+    def _pass(self, rows: int, start: int) -> Iterator[Block]:
         pa, pa_csv = _import_pyarrow()
         types = {name: pa.bool_() if i in self._bools else pa.float64() for i, name in enumerate(self._names)}
         try:
@@ -144,8 +144,8 @@ class CsvSource(BaseSource):
                 for batch in reader:
                     self._position = raw.tell()
                     seen += batch.num_rows
-                    for start in range(0, batch.num_rows, rows):
-                        yield self._block(batch.slice(start, rows))
+                    for first in range(max(0, start - (seen - batch.num_rows)), batch.num_rows, rows):
+                        yield self._block(batch.slice(first, rows))
         except pa.ArrowInvalid as error:
             raise self._explain(error) from error
         except OSError as error:
@@ -163,7 +163,7 @@ class CsvSource(BaseSource):
         for index, column in enumerate(batch.columns):
             # With missing values a column of bools comes as objects True, False and None, which float64 takes as NaN.
             table[:, index] = column.to_numpy(zero_copy_only=False)
-        return split_label(table, self._label)
+        return self._selection.split(table)
 
     def _explain(self, error: Exception) -> DataError:
         """Find the first row or cell that pyarrow could not read."""
@@ -206,7 +206,7 @@ class CsvSource(BaseSource):
             hint = "leave the column out or encode it first"
         return DataError(f"{where}, {column}: {shown} is not a number; {hint}")
 
-    def place(self, row: int, column: int | None) -> str:
+    def place(self, row: int, column: int | None, label: int = 0) -> str:
         """Say where a value stands, with the line in the file; scans it, as blank lines shift the lines."""
         line = row + 1 + self._skip
         with contextlib.suppress(DataError, SourceError):
@@ -216,11 +216,17 @@ class CsvSource(BaseSource):
                 if count == row + 1:
                     line = number
                     break
-        text = self._column(column)
-        if not self._has_header and self._label is not None:
-            index = self._label if column is None else column + (column >= self._label)
-            text = f"label (column index {index})" if column is None else f"column index {index}"
+        if self._has_header:
+            text = self._column(column, label)
+        elif column is not None:
+            text = f"column index {self._selection.features[column]}"
+        else:
+            text = f"label (column index {self._selection.labels[label]})" if self._selection.labels else "label"
         return f"{self.name}: row {row + 1} (line {line}), {text}"
+
+    def identity(self) -> dict[str, Any] | None:
+        """Which content this is: path, size and time of change of its file, and the options."""
+        return file_identity([self.name], self._options)
 
     def bytes_read(self) -> int | None:
         """Bytes of the file consumed in the current pass; of the compressed file where it is one."""

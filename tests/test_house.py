@@ -14,6 +14,8 @@ ORDER = [  # a module imports from rows above its own only; modules of one row d
     ["kernels.codes", "kernels.columns", "kernels.exact", "kernels.order", "kernels.integer", "kernels.sgd"],
     ["arrays", "progress", "publish"],
     ["formats.sources", "formats.seal", "formats.sink", "formats.output"],
+    ["formats.columns"],
+    ["formats.matrix"],
     ["formats.arrays", "formats.iterables", "formats.binary", "formats.text", "formats.container"],
     ["formats.readers", "formats.writer"],
     ["codec", "order", "exact", "plan", "ahead"],

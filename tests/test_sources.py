@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.util
+import json
 import os
 import sys
 import zipfile
@@ -134,7 +135,8 @@ def test_sliceable_dataset_is_sliced_only():
         ([[1, 2], [3]], None, "X: cannot be made an array"),
         (np.ma.masked_array([[1.0, 2.0]], [[0, 1]]), None, "X: a masked array"),
         (np.zeros((3, 2)), np.zeros(4), r"labels of X: shape \(4,\) does not fit 3 rows"),
-        (np.zeros((3, 2)), np.zeros((3, 2)), r"labels of X: shape \(3, 2\) does not fit 3 rows"),
+        (np.zeros((3, 2)), np.zeros((2, 3)), r"labels of X: shape \(2, 3\) does not fit 3 rows"),
+        (np.zeros((3, 2)), np.zeros((3, 0)), r"labels of X: shape \(3, 0\) does not fit 3 rows"),
         (np.zeros((3, 2)), ["a", "b", "c"], "labels of X: dtype <U1"),
     ],
 )
@@ -430,13 +432,16 @@ def test_as_source_refuses(tmp_path):
 
 def test_user_defined_source_is_taken():
     class Own:
-        name, columns, label_name, features, rows, nbytes = "own", None, None, 1, 1, 8
+        name, columns, label_name, label_names, features, rows, nbytes = "own", None, None, None, 1, 1, 8
 
-        def blocks(self, rows):
+        def blocks(self, rows, start=0):
             yield Block(np.zeros((1, 1)), None)
 
-        def place(self, row, column):
+        def place(self, row, column, label=0):
             return ""
+
+        def identity(self):
+            return None
 
         def bytes_read(self):
             return None
@@ -673,9 +678,9 @@ def test_npz_errors(tmp_path):
         ({"dataset": "Y"}, r"no member 'Y'; there are X \(10x4 float32\), y \(10 int64\), z"),
         ({"dataset": "y"}, r"x\.npz\[y\]: shape \(10,\) is 1-D"),
         ({"dataset": "o"}, r"x\.npz\[o\]: shape \(1,\) is 1-D"),
-        ({"label": "z"}, r"x\.npz\[z\]: shape \(9,\) cannot be the label of 10 rows in X"),
+        ({"label": "z"}, r"x\.npz\[z\]: shape \(9,\) does not fit 10 rows"),
         ({"label": "s"}, r"x\.npz\[s\]: dtype <U1"),
-        ({"label": "Y"}, "no member 'Y' for the label; did you mean 'y'"),
+        ({"label": "Y"}, "no array 'Y' for the label; did you mean 'y'"),
         ({"label": 9}, r"x\.npz\[X\]: no column with index 9"),
     ):
         with pytest.raises(DataError, match=message):
@@ -773,9 +778,9 @@ def test_h5_errors(tmp_path):
         ({"dataset": "g"}, "no dataset 'g'"),
         ({"dataset": "y"}, r"x\.h5\[y\]: shape \(10,\) is 1-D"),
         ({"dataset": "deep"}, r"x\.h5\[deep\]: shape \(2, 2, 2\) is not"),
-        ({"dataset": "A", "label": "z"}, r"x\.h5\[z\]: shape \(9,\) cannot be the label of 10 rows"),
+        ({"dataset": "A", "label": "z"}, r"x\.h5\[z\]: shape \(9,\) does not fit 10 rows"),
         ({"dataset": "A", "label": "names"}, r"x\.h5\[names\]: dtype object"),
-        ({"dataset": "A", "label": "yy"}, "no dataset 'yy' for the label; did you mean 'y'"),
+        ({"dataset": "A", "label": "yy"}, "no array 'yy' for the label; did you mean 'y'"),
         ({"dataset": "A", "label": 4}, r"x\.h5\[A\]: no column with index 4"),
     ):
         with pytest.raises(DataError, match=message):
@@ -1113,3 +1118,143 @@ def test_real_npz(real, name, label, shape):
     source = open_source(real / name, label=label)
     assert (source.rows, source.features) == shape
     expect(source, X, y, 1009)
+
+
+# Several labels, selected columns, kept columns, and passes that start later.
+
+
+def rows_of(source, start=0, rows=3):
+    """A pass from `start`: values, labels, kept; every block within `rows`."""
+    blocks = list(source.blocks(rows, start))
+    assert all(0 < len(block.values) <= rows for block in blocks)
+    labels = None if blocks[0].labels is None else np.concatenate([block.labels for block in blocks])
+    kept = {key: np.concatenate([block.kept[key] for block in blocks]) for key in blocks[0].kept or {}}
+    return np.concatenate([block.values for block in blocks]), labels, kept
+
+
+def table_files(tmp_path, X):
+    """The same matrix of whole numbers in every format of a matrix, by name."""
+    np.save(tmp_path / "c.npy", X)
+    np.save(tmp_path / "f.npy", np.asfortranarray(X))
+    np.savez(tmp_path / "s.npz", X)
+    np.savez_compressed(tmp_path / "d.npz", X)
+    np.savez_compressed(tmp_path / "f.npz", np.asfortranarray(X))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("X", data=X, chunks=(4, 2))
+    found = [open_source, lambda path, **options: as_source(X, **options)]
+    names = ["c.npy", "f.npy", "s.npz", "d.npz", "f.npz", "x.h5"]
+    if importlib.util.find_spec("pyarrow"):
+        save_text(tmp_path / "x.csv", "\n".join(",".join(map(str, row)) for row in X.astype(int).tolist()))
+        names.append("x.csv")
+    return [(found[0], tmp_path / name) for name in names] + [(found[1], None)]
+
+
+def test_columns_of_every_format(tmp_path):
+    X = np.arange(46.0).reshape(23, 2) @ [[1, 0, 2, 0, 3], [0, 1, 0, 2, 0]]
+    for read, path in table_files(tmp_path, X):
+        for label, columns, keep, want, want_labels, want_kept in (
+            ("1,-1", None, None, [0, 2, 3], [1, 4], []),
+            ([4, "1"], "3,0", "2", [3, 0], [4, 1], [2]),
+            (None, [1, 2], 3, [1, 2], [], [3]),
+            (2, None, "0,-1", [1, 3], [2], [0, 4]),
+            (None, "1,0", "0", [1, 0], [], [0]),
+        ):
+            for start in (0, 1, 5, 22):
+                with read(path, label=label, columns=columns, keep=keep) as source:
+                    values, labels, kept = rows_of(source, start)
+                    np.testing.assert_array_equal(values, X[start:, want], err_msg=str(path))
+                    if want_labels:
+                        np.testing.assert_array_equal(labels, X[start:, want_labels if len(want_labels) > 1 else want_labels[0]])
+                    assert (labels is None) == (not want_labels) and list(kept) == [str(index) for index in want_kept]
+                    for index in want_kept:
+                        np.testing.assert_array_equal(kept[str(index)], X[start:, index])
+                    assert source.place(0, 0).endswith(f"column index {want[0]}")
+                    if want_labels:
+                        assert source.place(0, None, len(want_labels) - 1).endswith(f"label (column index {want_labels[-1]})")
+                    assert list(source.blocks(9, 23)) == []
+        for options, message in (
+            ({"label": "1", "columns": "0,1"}, "the column with index 1 is a label and in columns"),
+            ({"label": "1,1"}, "label: the column with index 1 is named twice"),
+            ({"keep": ""}, "keep must be names or indices of columns"),
+            ({"columns": [True]}, "columns must be names or indices"),
+        ):
+            with pytest.raises(OptionError, match=message):
+                read(path, **options)
+        with pytest.raises(DataError, match="no features, all columns are labels or kept"):
+            read(path, label="0,1,2", keep="3,4")
+
+
+def test_arrays_beside_the_matrix(tmp_path):
+    X, y, ids, names = matrix(), np.arange(20).reshape(10, 2), np.arange(10, dtype="u8") + 2**63, np.array(list("abcdefghiö"))
+    np.savez(tmp_path / "x.npz", X=X, y=y, ids=ids, names=names)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["X"], file["y"], file["ids"], file["names"] = X, y, ids, names.astype(object)
+    for name in ("x.npz", "x.h5"):
+        source = open_source(tmp_path / name, dataset="X", label="y,0", keep=["names", "ids", 1])
+        values, labels, kept = rows_of(source, 4)
+        np.testing.assert_array_equal(values, X[4:, 2:])
+        np.testing.assert_array_equal(labels, np.column_stack([y, X[:, 0]])[4:])
+        assert kept["ids"].dtype == "u8" and kept["ids"].tolist() == ids[4:].tolist()
+        assert kept["names"].tolist() == names[4:].tolist() and kept["1"].tolist() == X[4:, 1].tolist()
+        assert source.label_name is None and source.label_names == ("y[0]", "y[1]", "0")
+        assert source.place(6, None, 1) == f"{tmp_path / name}[y]: row 7, column index 1"
+        assert source.place(6, None, 2) == f"{tmp_path / name}[X]: row 7, label '0'"
+
+
+def test_kept_arrays_in_memory(tmp_path):
+    X, y, ids, texts = matrix(), np.arange(20.0).reshape(10, 2), np.arange(10), np.array(["", "ä\0", "b\n"] * 3 + ["x"], object)
+    blocks = [(X[:4], y[:4], {"id": ids[:4], "t": texts[:4]}), (X[4:], y[4:], {"id": ids[4:], "t": texts[4:]})]
+    for source in (
+        as_source(X, y, keep={"id": ids, "t": texts}),
+        as_source(blocks),
+        as_source(iter(blocks), spool_dir=tmp_path),
+        as_source(Loader(blocks)),
+    ):
+        for start in (0, 3, 9):
+            values, labels, kept = rows_of(source, start)
+            np.testing.assert_array_equal(values, X[start:])
+            np.testing.assert_array_equal(labels, y[start:])
+            assert kept["id"].tolist() == ids[start:].tolist() and kept["t"].tolist() == texts[start:].tolist()
+        source.close()
+    with pytest.raises(DataError, match=r"X: kept t: row 2: None is neither number nor text"):
+        rows_of(as_source(X, keep={"t": np.array(["a", None] * 5, object)}))
+    with pytest.raises(DataError, match=r"column to keep 't': shape \(3,\) does not fit 10 rows"):
+        as_source(X, keep={"t": texts[:3]})
+    with pytest.raises(DataError, match=r"block 2: columns to keep none, the blocks before have \['id', 't'\]"):
+        drain(as_source([blocks[0], blocks[1][:2]]))
+    with pytest.raises(DataError, match=r"block 2: labels a row: 1, the blocks before have 2"):
+        drain(as_source([(X, y), (X, y[:, 0])]))
+    with pytest.raises(OptionError, match=r"columns and keep are for files, arrays and DataFrames; an iterable yields"):
+        as_source([X], keep="1")
+    with pytest.raises(OptionError, match="either as y or as the columns that label= names"):
+        as_source(X, y, label=0)
+
+
+def test_frame_columns():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"id": ["a", "b", "c"], "x": [1, 2, 3], "y": [0.5, 1.5, 2.5], "z": [True, False, True]})
+    source = as_source(frame, label="y,z", keep="id")
+    values, labels, kept = rows_of(source, 1)
+    assert (source.columns, source.label_names, source.label_name) == (("x",), ("y", "z"), None)
+    assert values.tolist() == [[2], [3]] and labels.tolist() == [[1.5, 0], [2.5, 1]] and kept["id"].tolist() == ["b", "c"]
+    assert as_source(frame, label="z", columns="y,x").columns == ("y", "x")
+    assert as_source(frame[["x"]], frame[["y", "z"]]).label_names == ("y", "z")
+
+
+def test_identity(tmp_path):
+    """Changes with the content, the options and the file; the same for the same."""
+    X = matrix(1000, 300)
+    other, tail = X.copy(), X.copy()
+    other[0, 0] += 1
+    tail[-1, -1] += 1
+    found = [as_source(A, **options).identity() for A in (X, other, tail) for options in ({}, {"keep": {"a": X[:, 0]}})]
+    assert len({str(one) for one in found}) == 6 and as_source(X).identity() == found[0]
+    path = tmp_path / "x.npy"
+    np.save(path, X)
+    first = open_source(path).identity()
+    assert first == open_source(path).identity() == json.loads(json.dumps(first))
+    assert first["files"] == [[str(path), path.stat().st_size, path.stat().st_mtime_ns]]
+    assert open_source(path, label=0).identity() != first
+    os.utime(path, ns=(1, 1))
+    assert open_source(path).identity() != first
+    assert as_source([X]).identity() is None

@@ -67,6 +67,8 @@ class Rows:
                     labels = None if y is None else np.empty(size, np.float32)
                 self._measure(values)
                 if y is not None:
+                    if y.ndim != 1:
+                        raise DataError(f"{self.source.name}: {y.shape[1]} labels; files hold one")
                     self._measure_labels(y)
                 direct = values.dtype == np.float32 and values.flags.c_contiguous and values.flags.aligned
                 if filled == 0 and len(values) == size and direct and self.nonfinite == "raise":
