@@ -11,6 +11,7 @@ PACKAGE_DIR = {"zipml_codec": "zipml_codec", "zipml_codec.kernels": "kernels", "
 SOURCES = {
     "simd": [],
     "checksums": [],
+    "mapping": ["mapped.c"],
     "philox": [],
     "openmp": [],
     "order": ["shuffle.c", "team.c", "threads.c"],

@@ -1,10 +1,12 @@
 """The zipml file: HDF5 for everything that describes it, plain byte ranges for the codes (FORMAT.md, section 4).
 
-What a file holds, and its reader: one short HDF5 session lists the chunks; after it, rows are read by `pread` without HDF5.
+What a file holds, and its reader: one short HDF5 session, on bytes in memory that were checked, lists the chunks; after it, rows
+are read by `pread` without HDF5. A reader never writes, and keeps a shared lock where the file system has locks.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -23,9 +25,17 @@ from numpy.typing import NDArray
 
 from ..errors import CorruptError, FormatError, OptionError
 from ..kernels import checksums
-from .seal import check_seal
+from ..kernels.mapping import Mapping
+from .seal import Image, Seal, first_damage, read_at, read_copy, read_seal, read_skeleton
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 VERSION = 1
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+HEAD_BYTES = 1 << 16  # in which a file of ours, whatever else it lacks, names its datasets
 CHUNK_BYTES = 2 << 20
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 4 << 30
 ZSTD_FILTER = 32015
@@ -130,6 +140,33 @@ def chunk_table(codes: h5py.h5d.DatasetID, header: Header) -> NDArray[np.int64]:
     return table
 
 
+def own_ranges(file: h5py.File, header: Header) -> NDArray[np.int64]:
+    """Offset and size of what the seal leaves to other digests: the chunks of codes, row arrays, and exact rows."""
+    places = [chunk_table(file["codes"].id, header)[:, :2]]
+    for name, dataset in file.items():
+        if name != "codes" and (name not in DATASETS or name == "sample_values") and dataset.nbytes:
+            places.append(np.array([[dataset.id.get_offset(), dataset.nbytes]], np.int64))
+    return np.concatenate(places)
+
+
+def share_lock(descriptor: int, locking: bool | None) -> None:
+    """A shared lock for as long as the file is open, as HDF5 takes one: who has opened it for writing holds an exclusive one.
+
+    `locking` None: as the variable HDF5_USE_FILE_LOCKING says, and where that is not set only if the file system has locks.
+    """
+    said = os.environ.get("HDF5_USE_FILE_LOCKING", "").upper()
+    if fcntl is None or locking is False or (locking is None and said in ("FALSE", "0")):
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise FormatError("another program has opened it for writing; close it there first") from error
+        if locking or said in ("TRUE", "1"):
+            remedy = "open it with locking=False or HDF5_USE_FILE_LOCKING=FALSE"
+            raise FormatError(f"this file system has no locks: {remedy}") from error
+
+
 class ContainerReader:
     """Reads one file. Thread-safe; a forked child may go on reading; pickled, it opens the path again.
 
@@ -137,7 +174,7 @@ class ContainerReader:
     ----------
     path : Path
     locking : bool, optional
-        HDF5's file locking while the header is read; False for file systems that have none.
+        Whether to hold a shared lock while the file is open: see `share_lock`.
 
     Raises
     ------
@@ -154,43 +191,54 @@ class ContainerReader:
         self._rowwise_checked: set[str] = set()
         self._descriptor = -1
         self._guard = threading.Lock()
+        self._mapping: Mapping | None = None
+        self._seal = Seal(0, np.zeros((0, 2), np.int64), 0, 0, 0)
         if path.is_dir():
             raise FormatError(f"{path} is a folder, not a zipml file")
         if not path.exists():
             raise FormatError(f"{path}: there is no such file")
         try:
             self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-            self._size = os.fstat(self._descriptor).st_size
-            sealed = check_seal(self._descriptor)  # before HDF5 interprets a byte
-            with h5py.File(path, "r", locking=locking) as file:
-                if not sealed and file.attrs.get("format") == "zipml":
-                    raise CorruptError("its seal is missing: the file was cut off or changed")
+            share_lock(self._descriptor, locking)
+            self._size, self._stamp = os.fstat(self._descriptor).st_size, self._state()
+            with h5py.File(self._image(), "r") as file:
                 self._read_header(file)
+            self._checked = np.zeros(self.header.chunks, bool)
         except FormatError as error:
             self.close()  # not when whoever keeps the error lets go of it
             raise type(error)(f"{path}: {error}") from error
+        except PermissionError as error:
+            self.close()
+            raise FormatError(f"{path}: no permission to read it") from error
         except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
             self.close()
-            raise self._explain(error) from error
-        self._checked = np.zeros(self.header.chunks, bool)
+            raise CorruptError(f"{path} is damaged: {error}") from error
 
-    def _explain(self, error: BaseException) -> FormatError:
-        if isinstance(error, PermissionError):
-            return FormatError(f"{self.path}: no permission to read it")
-        if isinstance(error, OSError) and "signature" in str(error):
-            return FormatError(f"{self.path} is not a zipml file")
-        if isinstance(error, OSError) and "truncated" in str(error):  # this text of HDF5's has "sblock" in it
-            return CorruptError(f"{self.path} is truncated: restore it from its source")
-        if isinstance(error, OSError) and "unable to lock" in str(error):
-            return FormatError(
-                f"{self.path}: cannot lock it; on a file system without locks, open it with locking=False"
-            )
-        return CorruptError(f"{self.path} is damaged: {error}")
+    def _image(self) -> Image:
+        """What HDF5 may see: bytes that the seal vouches for, in memory, so that nobody changes them after the check."""
+        seal = read_seal(self._descriptor)
+        if seal is None:
+            head = read_at(self._descriptor, HEAD_BYTES, 0)
+            if head.startswith(SIGNATURE) and b"sample_values" in head and b"digests" in head:
+                raise CorruptError("its seal is missing, the file was truncated or changed: zipml repair saves what is left")
+            other = ": an HDF5 file of something else" if head.startswith(SIGNATURE) else ""
+            raise FormatError(f"this is not a zipml file{other}")
+        skeleton = read_skeleton(self._descriptor, seal)
+        if xxhash.xxh3_64_intdigest(skeleton) != seal.skeleton:
+            where = first_damage(self._descriptor, seal)
+            raise CorruptError(f"its structure does not match its digest{where}: zipml repair saves what is left")
+        self._seal = seal
+        return Image(self._descriptor, seal, skeleton)
+
+    def _state(self) -> tuple[int, ...]:
+        """What changes when another program writes to the file."""
+        about = os.fstat(self._descriptor)
+        return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
 
     def _read_header(self, file: h5py.File) -> None:
         attributes = file.attrs
         if attributes.get("format") != "zipml":
-            raise FormatError("not a zipml file (an HDF5 file without the attribute format = zipml)")
+            raise FormatError("this is not a zipml file: an HDF5 file without the attribute format = zipml")
         version = int(attributes["version"])
         if version > VERSION:
             raise FormatError(f"format version {version}; this zipml-codec reads up to {VERSION}: install a newer one")
@@ -253,7 +301,7 @@ class ContainerReader:
             "sample_values": lambda shape: shape == (len(self.arrays["sample_rows"]), n),
         }
         fits = expected[name](dataset.shape) if name in expected else dataset.shape == (n,)
-        if dataset.dtype != np.dtype(dtype) or not fits:
+        if dataset.dtype != np.dtype(dtype) or not fits or dataset.nbytes > self._size:
             raise CorruptError(f"the dataset {name!r} has type {dataset.dtype} and shape {dataset.shape}")
 
     def _row_place(self, name: str, dataset: Any) -> RowPlace:
@@ -282,7 +330,7 @@ class ContainerReader:
         if len(data) != header.chunk_bytes:
             raise CorruptError(f"{self.path}: chunk {number} has {len(data)} bytes, not {header.chunk_bytes}")
         rows = np.frombuffer(data, np.uint8).reshape(header.chunk_rows, header.stride)
-        if check or not self._checked[number]:
+        if check or not self._checked[number] or self._state() != self._stamp:
             self._check_digest(number, rows)
         return rows[: min(header.chunk_rows, header.rows - number * header.chunk_rows)]
 
@@ -290,25 +338,41 @@ class ContainerReader:
         if digest(rows) != int(self.arrays["digests"][number]):
             first = number * self.header.chunk_rows
             last = min(first + self.header.chunk_rows, self.header.rows) - 1
-            raise CorruptError(f"{self.path}: chunk {number} (rows {first} to {last}) does not match its digest")
+            offset, size = (int(value) for value in self.table[number, :2])
+            where = f"chunk {number} (rows {first} to {last}, bytes {offset} to {offset + size - 1})"
+            raise CorruptError(f"{self.path}: {where} does not match its digest")
         self._checked[number] = True
 
     def map_rows(self) -> NDArray[np.uint8] | None:
         """All packed rows as one read-only view of the file, (chunks * chunk_rows, stride): nothing is copied or checked.
 
-        None where chunks are compressed, or do not follow one another without a gap. `prepare_mapped` checks parts of it.
+        None where chunks are compressed, or do not follow one another without a gap, or the system has no more room for it.
+        `prepare_mapped` checks parts of it before use, `settle` after it.
         """
         header = self.header
         offsets = self.table[:, 0]
         if header.zstd or (np.diff(offsets) != header.chunk_bytes).any() or self._descriptor < 0:
             return None
+        start = int(offsets[0]) // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
         end = int(offsets[-1]) + header.chunk_bytes
         if os.fstat(self._descriptor).st_size < end:
             raise CorruptError(f"{self.path} is truncated: the codes end at byte {end}")
-        start = int(offsets[0]) // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-        memory = mmap.mmap(self._descriptor, end - start, access=mmap.ACCESS_READ, offset=start)
-        rows = np.frombuffer(memory, np.uint8, offset=int(offsets[0]) - start).reshape(-1, header.stride)
-        return rows
+        if self._mapping is None:
+            try:
+                self._mapping = Mapping(self._descriptor, start, end - start)
+            except OSError:
+                return None
+        return np.frombuffer(memoryview(self._mapping), np.uint8, offset=int(offsets[0]) - start).reshape(-1, header.stride)
+
+    def settle(self) -> None:
+        """After mapped rows were used: raise where the file was written to meanwhile: they may not be those that were checked.
+
+        Raises
+        ------
+        CorruptError
+        """
+        if self._mapping is not None and (self._mapping.lost or self._state() != self._stamp):
+            raise CorruptError(f"{self.path} was changed by another program while it was read: read it again")
 
     @property
     def cold(self) -> bool:
@@ -328,8 +392,7 @@ class ContainerReader:
             os.posix_fadvise(self._descriptor, start, end - start, os.POSIX_FADV_WILLNEED)
         for number in range(first // header.chunk_rows, (last - 1) // header.chunk_rows + 1):
             if not self._checked[number]:
-                if os.fstat(self._descriptor).st_size < int(self.table[number, 0]) + header.chunk_bytes:
-                    raise CorruptError(f"{self.path} is truncated: chunk {number} is gone")
+                self.settle()  # a file that was cut off is told as such
                 self._check_digest(number, mapped[number * header.chunk_rows : (number + 1) * header.chunk_rows])
 
     def _unpack_chunk(self, data: bytearray, mask: int, number: int) -> bytes | bytearray:
@@ -398,6 +461,10 @@ class ContainerReader:
 
         `advance` is called with the number of rows after each chunk.
         """
+        seal = self._seal
+        if seal.copy_size and read_copy(self._descriptor, seal) is None:
+            last = seal.size + seal.copy_size - 1
+            raise CorruptError(f"{self.path}: the copy of its structure (bytes {seal.size} to {last}) does not match its digest")
         for name in self.rowwise:
             self._check_rows(name, self._pieces(name))
         for number in range(self.header.chunks):
@@ -443,7 +510,7 @@ class ContainerReader:
         with self._guard:
             if self._descriptor >= 0:
                 os.close(self._descriptor)
-                self._descriptor = -1
+                self._descriptor, self._mapping = -1, None
 
     def __enter__(self) -> ContainerReader:
         return self

@@ -21,7 +21,18 @@ from numpy.typing import NDArray
 
 from ..errors import OutputError
 from ..kernels import checksums
-from .container import DATASETS, VERSION, ZSTD_FILTER, ContainerReader, Header, chunk_table, digest, header_digest, raw
+from .container import (
+    DATASETS,
+    VERSION,
+    ZSTD_FILTER,
+    ContainerReader,
+    Header,
+    chunk_table,
+    digest,
+    header_digest,
+    own_ranges,
+    raw,
+)
 from .output import check_output, disk_errors, exists_message, sync_folder, write_at
 from .seal import write_seal
 from .sink import Sink
@@ -213,9 +224,7 @@ class ContainerWriter:
                 value = getattr(self.header, field.name)
                 file.attrs[field.name] = np.uint64(value) if isinstance(value, int) else value
             file.attrs["xxh3"] = np.uint64(header_digest(self.header, digests))
-            ranges = chunk_table(file["codes"].id, self.header)[:, :2]
-            places = [[array.offset, array.dtype.itemsize * self.header.rows] for array in self.rowwise.values()]
-            ranges = np.concatenate([ranges, np.array(places, np.int64).reshape(-1, 2)])
+            ranges = own_ranges(file, self.header)
             file.close()
             self._file = None
             self._sink.settle()

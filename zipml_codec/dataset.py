@@ -134,6 +134,10 @@ class Dataset:
         """Ask the system for rows first..last-1 of `map_rows`, and check their chunks' digests, once."""
         self._file.prepare_mapped(mapped, first, last)
 
+    def settle(self) -> None:
+        """After mapped rows were used: raise CorruptError where the file was changed meanwhile."""
+        self._file.settle()
+
     def packed(self, rows: Rows = None) -> NDArray[np.uint8]:
         """Packed rows, uint8 (m, stride); `rows` as in `decode`."""
         wanted = self._rows(rows)
@@ -275,7 +279,8 @@ def open_dataset(path: str | PathLike[str], locking: bool | None = None) -> Data
     ----------
     path : str or path
     locking : bool, optional
-        False where the file system has no locks (some network mounts).
+        Whether to hold a shared lock for as long as the file is open, which keeps HDF5 programs from opening it for writing. By
+        default where the file system has locks, unless the variable HDF5_USE_FILE_LOCKING is FALSE; True: or not at all.
 
     Raises
     ------

@@ -124,6 +124,7 @@ def run(stream: Stream, plan: Plan, on_epoch: EpochEnd | None = None, track: Tra
         steps = schedule(plan.schedule, plan.step, epoch, plan.epochs, steps_an_epoch)
         for window in stream.batches(epoch, plan.batch, at.steps * plan.batch, plan.threads):
             part_loss, part_noise, finite = engine.run(window, steps[at.steps :], plan.threads)
+            data.settle()  # before anything is kept of what may have been other rows
             at.steps += -(-len(window.order) // plan.batch)
             at.loss, at.noise = at.loss + part_loss, at.noise + part_noise
             if not finite:
@@ -181,6 +182,7 @@ def evaluate(
         square += float(np.sum((z - y) ** 2))
         right += float(np.sum((z >= 0) == (y > 0)))
         count += len(y)
+    data.settle()
     x = weights[: data.shape[1]].astype(np.float64)
     added = float(np.sum(noise_of(data) * x**2))
     return {"loss": (square / count - added) / 2, "accuracy": right / count, "rows": count} if count else {}

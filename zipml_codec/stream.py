@@ -51,6 +51,9 @@ class TrainingData(Protocol):
     def prepare(self, whole: NDArray[Any], first: int, last: int) -> None:
         """Before rows first..last-1 of `whole` are used: ask for them, and check them the first time."""
 
+    def settle(self) -> None:
+        """After rows were used: raise CorruptError where they changed meanwhile."""
+
     def rows(self, estimator: Estimator, draw_seed: int) -> kernel.Rows:
         """An empty kernel buffer that standardises rows by mean and std."""
 
@@ -97,6 +100,10 @@ class CodeRows:
         """Ask for mapped rows, and check their chunks against their digests, once."""
         if self.shape[0] * self.row_bytes > KEPT_BYTES:
             self._data.prepare_mapped(whole, first, last)
+
+    def settle(self) -> None:
+        """Mapped rows are only as good as the file still is."""
+        self._data.settle()
 
     @property
     def codec(self) -> Codec:
@@ -166,6 +173,9 @@ class FloatRows:
 
     def prepare(self, whole: NDArray[np.float32], first: int, last: int) -> None:
         """Nothing: they are in memory, and were checked at the beginning."""
+
+    def settle(self) -> None:
+        """Nothing."""
 
     def rows(self, estimator: Estimator, draw_seed: int) -> kernel.Rows:
         """An empty buffer of float32 rows."""
@@ -300,6 +310,7 @@ class Stream:
         data = np.concatenate([part.data for part in parts])[:count]
         labels = np.concatenate([part.labels for part in parts])[:count]
         kept = [part.numbers for part in parts if part.numbers is not None]
+        self.data.settle()
         return Window(data, labels, np.concatenate(kept)[:count] if kept else None, np.arange(len(data), dtype=np.uintp))
 
     def _sampled(self, share: float) -> Iterator[Window]:
