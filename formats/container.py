@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,10 +38,11 @@ VERSION = 1
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 HEAD_BYTES = 1 << 16  # in which a file of ours, whatever else it lacks, names its datasets
 CHUNK_BYTES = 2 << 20
+PAGE = 4096
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 4 << 30
 ZSTD_FILTER = 32015
 ROUND_ROWS = 16  # rows of a chunk are a multiple of this where there are many: kernels take 16 together
-ROW_STEP = 1 << 20  # bytes of a row array that are checked together
+ROW_STEP = 1 << 20  # bytes of a row array that are checked together, of rows that are read together
 #: every dataset but `codes` and row arrays: dtype and whether it must be there
 DATASETS: dict[str, tuple[str, bool]] = {
     "levels": ("<f4", True),
@@ -204,6 +206,7 @@ class ContainerReader:
             with h5py.File(self._image(), "r") as file:
                 self._read_header(file)
             self._checked = np.zeros(self.header.chunks, bool)
+            self._last = (-1, np.empty((0, self.header.stride), np.uint8))  # the compressed chunk that `gather` met last
         except FormatError as error:
             self.close()  # not when whoever keeps the error lets go of it
             raise type(error)(f"{path}: {error}") from error
@@ -343,6 +346,63 @@ class ContainerReader:
             raise CorruptError(f"{self.path}: {where} does not match its digest")
         self._checked[number] = True
 
+    def read_range(self, first: int, last: int) -> NDArray[np.uint8]:
+        """Packed rows first..last-1, uint8 (rows, stride), chunk by chunk; see `read_chunk`."""
+        size = self.header.chunk_rows
+        out = np.empty((last - first, self.header.stride), np.uint8)
+        for number in range(first // size, -(-last // size) if last > first else 0):
+            start, end = max(first, number * size), min(last, (number + 1) * size)
+            out[start - first : end - first] = self.read_chunk(number)[start - number * size : end - number * size]
+        return out
+
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Packed rows by their numbers, 0..K-1, in any order and any number of times: uint8 (rows, stride).
+
+        A chunk is read whole, and checked, the first time. After that its rows alone are read, those within a page together;
+        but compressed chunks are always read whole, and the last one is kept.
+        """
+        header = self.header
+        out = np.empty((len(rows), header.stride), np.uint8)
+        if len(rows) == 1:  # without what sorting costs
+            number, at = divmod(int(rows[0]), header.chunk_rows)
+            if self._checked[number] and not header.zstd:
+                self._read_into(out.reshape(-1).data, int(self.table[number, 0]) + at * header.stride, "a row")
+                return out
+        order = np.argsort(rows, kind="stable")
+        numbers, within = np.divmod(rows[order], header.chunk_rows)
+        whole = np.ones(len(rows), bool) if header.zstd else ~self._checked[numbers]
+        for number in np.unique(numbers[whole]).tolist():
+            start, end = np.searchsorted(numbers, [number, number + 1])
+            out[order[start:end]] = self._whole_chunk(number)[within[start:end]]
+        if not whole.all():
+            order, offsets = order[~whole], (self.table[numbers, 0] + within * header.stride)[~whole]
+            self._gather(order, offsets, out)
+        return out
+
+    def _whole_chunk(self, number: int) -> NDArray[np.uint8]:
+        kept, chunk = self._last
+        if kept != number:
+            chunk = self.read_chunk(number)
+            if self.header.zstd:
+                self._last = number, chunk
+        return chunk
+
+    def _gather(self, places: NDArray[np.int64], offsets: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Rows at ascending offsets to their places in `out`: neighbours in one read, of at most ROW_STEP and a row."""
+        stride = self.header.stride
+        apart = (np.diff(offsets) > stride + PAGE) | (np.diff(offsets // ROW_STEP) > 0)
+        starts = [0, *(np.flatnonzero(apart) + 1).tolist(), len(offsets)]
+        begin, view = offsets.tolist(), out.reshape(-1).data
+        for start, end in pairwise(starts):
+            if end == start + 1:
+                at = int(places[start]) * stride
+                self._read_into(view[at : at + stride], begin[start], "a row")
+            else:
+                data = np.empty(begin[end - 1] - begin[start] + stride, np.uint8)
+                self._read_into(data.data, begin[start], "a row")
+                rows = np.lib.stride_tricks.as_strided(data, (len(data) - stride + 1, stride), (1, 1))
+                out[places[start:end]] = rows[offsets[start:end] - begin[start]]
+
     def map_rows(self) -> NDArray[np.uint8] | None:
         """All packed rows as one read-only view of the file, (chunks * chunk_rows, stride): nothing is copied or checked.
 
@@ -412,16 +472,19 @@ class ContainerReader:
     def _read(self, offset: int, size: int, what: str) -> bytearray:
         if size < 0 or size > self._size:
             raise CorruptError(f"{self.path}: {what} claims {size} bytes")
+        data = bytearray(size)
+        self._read_into(memoryview(data), offset, what)
+        return data
+
+    def _read_into(self, view: memoryview, offset: int, what: str) -> None:
         if self._descriptor < 0:
             raise FormatError(f"{self.path} was closed: open it again")
-        data = bytearray(size)
-        view, done = memoryview(data), 0
-        while done < size:
+        done = 0
+        while done < len(view):
             count = os.preadv(self._descriptor, [view[done:]], offset + done)
             if count == 0:
-                raise CorruptError(f"{self.path} is truncated: {what} ends at byte {offset + size}")
+                raise CorruptError(f"{self.path} is truncated: {what} ends at byte {offset + len(view)}")
             done += count
-        return data
 
     def read_rows(self, name: str, first: int = 0, last: int | None = None) -> NDArray[Any]:
         """Rows first..last-1, or all, of a row array: (rows, ...), of the type that it has in the file.

@@ -23,6 +23,7 @@ from ..errors import OutputError
 from ..kernels import checksums
 from .container import (
     DATASETS,
+    PAGE,
     VERSION,
     ZSTD_FILTER,
     ContainerReader,
@@ -41,8 +42,6 @@ try:
     import fcntl
 except ImportError:  # Windows: no advisory lock; the partial file's name alone tells of another writer
     fcntl = None  # type: ignore[assignment]
-
-PAGE = 4096
 
 
 class RowArray:

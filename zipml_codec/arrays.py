@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,11 @@ def physical_cores() -> int:
     """Cores that this process may run on, hardware threads of one counted once where the system tells them apart."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
-    allowed = os.sched_getaffinity(0)
+    return _cores_of(frozenset(os.sched_getaffinity(0)))
+
+
+@cache  # some files are read for it: more time than decoding a row takes
+def _cores_of(allowed: frozenset[int]) -> int:
     cores = set()
     for cpu in allowed:
         topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")

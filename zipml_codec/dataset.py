@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .arrays import check_integer, check_seed, thread_count
 from .codec import Codec
-from .errors import FormatError, OptionError
+from .errors import FormatError, OptionError, RowError
 from .formats.container import ContainerReader
 from .order import EpochOrder
 
@@ -140,22 +140,15 @@ class Dataset:
 
     def packed(self, rows: Rows = None) -> NDArray[np.uint8]:
         """Packed rows, uint8 (m, stride); `rows` as in `decode`."""
-        wanted = self._rows(rows)
-        out = np.empty((len(wanted), self.stride), np.uint8)
-        order = np.argsort(wanted, kind="stable")
-        numbers = wanted[order] // self.chunk_rows
-        starts = np.flatnonzero(np.diff(numbers, prepend=-1))
-        for start, end in zip(starts, np.append(starts[1:], len(numbers)), strict=False):
-            chunk = self.read_chunk(int(numbers[start]))
-            places = order[start:end]
-            out[places] = chunk[wanted[places] - int(numbers[start]) * self.chunk_rows]
-        return out
+        wanted = slice(None) if rows is None else rows
+        if isinstance(wanted, slice) and (bounds := wanted.indices(self.shape[0]))[2] == 1:
+            return self._file.read_range(bounds[0], max(bounds[:2]))
+        return self._file.gather(self._rows(wanted))
 
     def _rows(self, rows: Rows) -> NDArray[np.int64]:
-        if rows is None:
-            return np.arange(self.shape[0])
+        rows = slice(None) if rows is None else rows
         if isinstance(rows, slice):
-            return np.arange(self.shape[0])[rows]
+            return np.arange(*rows.indices(self.shape[0]))
         wanted = np.atleast_1d(np.asarray(rows))
         if wanted.dtype == bool:
             if wanted.shape != (self.shape[0],):
@@ -166,9 +159,33 @@ class Dataset:
         if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
             raise OptionError(f"rows must be a slice, a mask or a vector of row numbers; got {rows!r}")
         if wanted.min() < -self.shape[0] or wanted.max() >= self.shape[0]:
-            raise OptionError(f"rows must be in 0..{self.shape[0] - 1}; got {wanted.min()}..{wanted.max()}")
+            raise RowError(f"rows must be in 0..{self.shape[0] - 1}; got {wanted.min()}..{wanted.max()}")
         wanted = wanted.astype(np.int64)
         return np.where(wanted < 0, wanted + self.shape[0], wanted)
+
+    def __getitem__(self, rows: Rows) -> NDArray[np.float32]:
+        """Decoded rows, as `decode`: float32 (m, features), or (features,) of one row by its number.
+
+        `rows` as an array's first index: a number, a slice, a mask or a list or vector of numbers, which may be negative,
+        in any order and repeated. Of a file that is not compressed by zstd, only those rows' bytes are read, but that a chunk
+        is read whole, and checked, when the first of its rows is wanted.
+
+        Raises
+        ------
+        RowError
+            There is no such row.
+        OptionError
+            What is not such an index.
+        """
+        if rows is None or isinstance(rows, tuple):
+            raise OptionError(f"rows alone are chosen here, columns of what comes back; got {rows!r}")
+        one = not isinstance(rows, slice) and np.ndim(rows) == 0
+        return self.decode(rows)[0 if one else slice(None)]
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Decoded rows, one after the other, float32 (features,)."""
+        for number in range(self.chunks):
+            yield from self.codec.decode(self.read_chunk(number))
 
     def decode(self, rows: Rows = None, threads: int | None = None) -> NDArray[np.float32]:
         """Decoded rows: the means of the samples.

@@ -13,6 +13,10 @@ class OptionError(ZipMLError, ValueError):
     """An option or argument that does not fit, alone or with the others."""
 
 
+class RowError(OptionError, IndexError):
+    """The number of a row that is not there."""
+
+
 class LevelError(OptionError):
     """Levels too close together, or too far apart, for float32; `feature` is the number of theirs."""
 
