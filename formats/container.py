@@ -11,7 +11,7 @@ import json
 import mmap
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
@@ -53,6 +53,7 @@ DATASETS: dict[str, tuple[str, bool]] = {
     "noise": ("<f8", True),
     "error": ("<f8", True),
     "digests": ("<u8", True),
+    "row_digests": ("<u8", False),
     "clipped": ("<u8", False),
     "sample_rows": ("<i8", True),
     "sample_values": ("<f4", True),
@@ -121,11 +122,11 @@ def encode_names(names: tuple[str, ...] | None) -> NDArray[np.uint8] | None:
 
 
 class RowPlace(NamedTuple):
-    """A row array of a file: its type of one row, where it is, and its digest."""
+    """A row array of a file: its type of one row, where it is, and the digests of each chunk's rows."""
 
     dtype: np.dtype[Any]
     offset: int
-    digest: int
+    digests: NDArray[np.uint64]
 
 
 def chunk_table(codes: h5py.h5d.DatasetID, header: Header) -> NDArray[np.int64]:
@@ -190,7 +191,7 @@ class ContainerReader:
         self.path, self.locking = path, locking
         self.arrays: dict[str, NDArray[Any]] = {}
         self.rowwise: dict[str, RowPlace] = {}
-        self._rowwise_checked: set[str] = set()
+        self._rows_checked: dict[str, NDArray[np.bool_]] = {}
         self._descriptor = -1
         self._guard = threading.Lock()
         self._mapping: Mapping | None = None
@@ -238,6 +239,10 @@ class ContainerReader:
         about = os.fstat(self._descriptor)
         return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
 
+    def _changed(self) -> bool:
+        """Whether it was written to since it was opened. Asked after a read: then what was read is as checked as before."""
+        return self._state() != self._stamp
+
     def _read_header(self, file: h5py.File) -> None:
         attributes = file.attrs
         if attributes.get("format") != "zipml":
@@ -263,9 +268,13 @@ class ContainerReader:
             if digest(self.arrays[name]) != digests[name]:
                 raise CorruptError(f"the dataset {name!r} does not match its digest")
         kept = [f"kept_{number}" for number in range(len(self.kept_names))]
-        for name in ["labels"] * ("labels" in file) + kept:
-            self.rowwise[name] = self._row_place(name, file[name])
-            digests[name] = self.rowwise[name].digest
+        names = ["labels"] * ("labels" in file) + kept
+        row_digests = self.arrays.get("row_digests", np.zeros((0, self.header.chunks), np.uint64))
+        if row_digests.shape != (len(names), self.header.chunks):
+            raise CorruptError(f"{len(names)} row arrays have digests of shape {row_digests.shape}")
+        for name, each in zip(names, row_digests, strict=True):
+            self.rowwise[name] = self._row_place(name, file[name], each)
+            self._rows_checked[name] = np.zeros(self.header.chunks, bool)
         if self.label_names is not None and len(self.label_names) != self.labels_a_row:
             raise CorruptError(f"{self.labels_a_row} labels a row have the names {', '.join(self.label_names)}")
         if header_digest(self.header, digests) != int(attributes["xxh3"]):
@@ -299,6 +308,7 @@ class ContainerReader:
         expected: dict[str, Callable[[tuple[int, ...]], bool]] = {
             "levels": lambda shape: shape in ((n, intervals + 1), (1, intervals + 1)),
             "digests": lambda shape: shape == (header.chunks,),
+            "row_digests": lambda shape: len(shape) == 2,
             **dict.fromkeys(("columns", "label_names", "kept_names"), lambda shape: len(shape) == 1),
             "sample_rows": lambda shape: len(shape) == 1 and shape[0] <= header.rows,
             "sample_values": lambda shape: shape == (len(self.arrays["sample_rows"]), n),
@@ -307,7 +317,7 @@ class ContainerReader:
         if dataset.dtype != np.dtype(dtype) or not fits or dataset.nbytes > self._size:
             raise CorruptError(f"the dataset {name!r} has type {dataset.dtype} and shape {dataset.shape}")
 
-    def _row_place(self, name: str, dataset: Any) -> RowPlace:
+    def _row_place(self, name: str, dataset: Any, digests: NDArray[np.uint64]) -> RowPlace:
         base, shape, offset = np.dtype(dataset.dtype.str), dataset.shape, dataset.id.get_offset()
         if name == "labels":
             fits = base == np.dtype("<f4") and len(shape) <= 2 and shape[1:] != (1,)
@@ -315,7 +325,7 @@ class ContainerReader:
             fits = base.kind in "biufS" and base.newbyteorder("<") == base and base.str != "<f16" and len(shape) == 1
         if not fits or shape[:1] != (self.header.rows,) or offset is None:
             raise CorruptError(f"the dataset {name!r} has type {dataset.dtype} and shape {shape}")
-        return RowPlace(np.dtype((base, shape[1:])), int(offset), int(dataset.attrs["xxh3"]))
+        return RowPlace(np.dtype((base, shape[1:])), int(offset), digests)
 
     def read_chunk(self, number: int, *, check: bool = False) -> NDArray[np.uint8]:
         """Rows of chunk `number`, uint8 (rows, stride); its digest is checked the first time, and where `check` is set.
@@ -333,7 +343,7 @@ class ContainerReader:
         if len(data) != header.chunk_bytes:
             raise CorruptError(f"{self.path}: chunk {number} has {len(data)} bytes, not {header.chunk_bytes}")
         rows = np.frombuffer(data, np.uint8).reshape(header.chunk_rows, header.stride)
-        if check or not self._checked[number] or self._state() != self._stamp:
+        if check or not self._checked[number] or self._changed():
             self._check_digest(number, rows)
         return rows[: min(header.chunk_rows, header.rows - number * header.chunk_rows)]
 
@@ -367,16 +377,19 @@ class ContainerReader:
             number, at = divmod(int(rows[0]), header.chunk_rows)
             if self._checked[number] and not header.zstd:
                 self._read_into(out.reshape(-1).data, int(self.table[number, 0]) + at * header.stride, "a row")
-                return out
+                if not self._changed():
+                    return out
         order = np.argsort(rows, kind="stable")
         numbers, within = np.divmod(rows[order], header.chunk_rows)
-        whole = np.ones(len(rows), bool) if header.zstd else ~self._checked[numbers]
+        whole = np.ones(len(rows), bool) if header.zstd or self._changed() else ~self._checked[numbers]
         for number in np.unique(numbers[whole]).tolist():
             start, end = np.searchsorted(numbers, [number, number + 1])
             out[order[start:end]] = self._whole_chunk(number)[within[start:end]]
         if not whole.all():
             order, offsets = order[~whole], (self.table[numbers, 0] + within * header.stride)[~whole]
             self._gather(order, offsets, out)
+            if self._changed():  # while these were read: then by whole chunks, which have digests
+                return self.gather(rows)
         return out
 
     def _whole_chunk(self, number: int) -> NDArray[np.uint8]:
@@ -431,7 +444,7 @@ class ContainerReader:
         ------
         CorruptError
         """
-        if self._mapping is not None and (self._mapping.lost or self._state() != self._stamp):
+        if self._mapping is not None and (self._mapping.lost or self._changed()):
             raise CorruptError(f"{self.path} was changed by another program while it was read: read it again")
 
     @property
@@ -489,35 +502,39 @@ class ContainerReader:
     def read_rows(self, name: str, first: int = 0, last: int | None = None) -> NDArray[Any]:
         """Rows first..last-1, or all, of a row array: (rows, ...), of the type that it has in the file.
 
-        The first time, the whole of it is checked against its digest, a piece at a time.
+        The rows of a chunk are checked together, the first time that some of them are wanted.
 
         Raises
         ------
         CorruptError
             The file ends early, or the bytes are not those that were written.
         """
-        dtype, offset, _ = self.rowwise[name]
+        size, dtype = self.header.chunk_rows, self.rowwise[name].dtype
         last = self.header.rows if last is None else last
-        if name not in self._rowwise_checked and not (first == 0 and last == self.header.rows):
-            self._check_rows(name, self._pieces(name))
-        data = self._read(offset + dtype.itemsize * first, dtype.itemsize * (last - first), f"the dataset {name!r}")
-        if name not in self._rowwise_checked:
-            self._check_rows(name, [data])
-        return np.frombuffer(data, dtype)
+        numbers = range(first // size, -(-last // size) if last > first else first // size)
+        if self._rows_checked[name][numbers.start : numbers.stop].all() and not self._changed():
+            data = self._read_part(name, first, last)
+            if not self._changed():
+                return np.frombuffer(data, dtype)
+        start, end = numbers.start * size, min(numbers.stop * size, self.header.rows)
+        data = self._read_part(name, start, end)
+        for number in numbers:
+            self._check_rows(name, number, memoryview(data)[(number * size - start) * dtype.itemsize :][: size * dtype.itemsize])
+        return np.frombuffer(data, dtype)[first - start : last - start]
 
-    def _pieces(self, name: str) -> Iterator[bytearray]:
+    def _read_part(self, name: str, first: int, last: int) -> bytearray:
         dtype, offset, _ = self.rowwise[name]
-        size = dtype.itemsize * self.header.rows
-        for start in range(0, size, ROW_STEP):
-            yield self._read(offset + start, min(ROW_STEP, size - start), f"the dataset {name!r}")
+        return self._read(offset + dtype.itemsize * first, dtype.itemsize * (last - first), f"the dataset {name!r}")
 
-    def _check_rows(self, name: str, pieces: Iterable[bytearray]) -> None:
-        state = xxhash.xxh3_64()
-        for piece in pieces:
-            state.update(piece)
-        if state.intdigest() != self.rowwise[name].digest:
-            raise CorruptError(f"{self.path}: the dataset {name!r} does not match its digest")
-        self._rowwise_checked.add(name)
+    def _check_rows(self, name: str, number: int, data: memoryview) -> None:
+        """Check a row array's rows of chunk `number` against their digest."""
+        dtype, offset, digests = self.rowwise[name]
+        if digest(data) != int(digests[number]):
+            first = number * self.header.chunk_rows
+            at, last = offset + first * dtype.itemsize, first + len(data) // dtype.itemsize - 1
+            where = f"the dataset {name!r}, rows {first} to {last} (bytes {at} to {at + len(data) - 1}),"
+            raise CorruptError(f"{self.path}: {where} does not match its digest")
+        self._rows_checked[name][number] = True
 
     def verify(self, advance: Callable[[int], None] | None = None) -> None:
         """Read everything and check every digest; the header's and the small datasets' were checked at opening.
@@ -528,9 +545,11 @@ class ContainerReader:
         if seal.copy_size and read_copy(self._descriptor, seal) is None:
             last = seal.size + seal.copy_size - 1
             raise CorruptError(f"{self.path}: the copy of its structure (bytes {seal.size} to {last}) does not match its digest")
-        for name in self.rowwise:
-            self._check_rows(name, self._pieces(name))
+        size = self.header.chunk_rows
         for number in range(self.header.chunks):
+            for name in self.rowwise:
+                part = self._read_part(name, number * size, min((number + 1) * size, self.header.rows))
+                self._check_rows(name, number, memoryview(part))
             rows = self.read_chunk(number, check=True)
             if advance is not None:
                 advance(len(rows))

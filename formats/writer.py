@@ -45,24 +45,30 @@ except ImportError:  # Windows: no advisory lock; the partial file's name alone 
 
 
 class RowArray:
-    """A row array being written: its type of one row, where it is, how many rows it has and their digest so far."""
+    """A row array being written: its type of one row, where it is, how many rows it has, the digests of each chunk's rows."""
 
-    def __init__(self, file: h5py.File, name: str, dtype: np.dtype[Any], rows: int) -> None:
-        self.dtype, self.rows, self.digest = dtype, 0, xxhash.xxh3_64()
+    def __init__(self, file: h5py.File, name: str, dtype: np.dtype[Any], header: Header) -> None:
+        self.dtype, self.rows, self.digests = dtype, 0, np.zeros(header.chunks, np.uint64)
+        self._header, self._digest = header, xxhash.xxh3_64()  # of the chunk's rows so far
         plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         plist.set_obj_track_times(False)
         base = h5py.string_dtype("utf-8", dtype.itemsize) if dtype.kind == "S" else dtype.base
-        kind, space = h5py.h5t.py_create(base, logical=True), h5py.h5s.create_simple((rows, *dtype.shape))
+        kind, space = h5py.h5t.py_create(base, logical=True), h5py.h5s.create_simple((header.rows, *dtype.shape))
         self.offset = int(h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=plist).get_offset())
 
     def append(self, descriptor: int, values: NDArray[Any]) -> None:
         """Write the next rows."""
         data = raw(np.asarray(values, self.dtype.base))
-        self.digest.update(data)
         write_at(descriptor, data, self.offset + self.dtype.itemsize * self.rows)
-        self.rows += len(values)
+        while data:
+            count = min(len(data) // self.dtype.itemsize, self._header.chunk_rows - self.rows % self._header.chunk_rows)
+            self._digest.update(data[: count * self.dtype.itemsize])
+            data, self.rows = data[count * self.dtype.itemsize :], self.rows + count
+            if self.rows % self._header.chunk_rows == 0 or self.rows == self._header.rows:
+                self.digests[(self.rows - 1) // self._header.chunk_rows] = self._digest.intdigest()
+                self._digest.reset()
 
 
 class ContainerWriter:
@@ -145,8 +151,10 @@ class ContainerWriter:
         for name in ("noise", "error"):
             file.create_dataset(name, data=np.zeros(header.features))
         file.create_dataset("digests", data=self.digests)
+        if rowwise:
+            file.create_dataset("row_digests", data=np.zeros((len(rowwise), header.chunks), np.uint64))
         for name, dtype in rowwise.items():
-            self.rowwise[name] = RowArray(file, name, dtype, header.rows)
+            self.rowwise[name] = RowArray(file, name, dtype, header)
         self._create_codes(file)
         self._sink.check()
         if header.zstd:
@@ -211,11 +219,13 @@ class ContainerWriter:
                 self._sink = Sink(self._lock)
                 self._file = h5py.File(self._sink, "r+")
             file = self._file
-            self.arrays |= {"noise": noise, "error": error, "digests": self.digests}
-            for name in ("noise", "error", "digests"):
-                file[name][...] = self.arrays[name]
+            learnt = {"noise": noise, "error": error, "digests": self.digests}
+            if self.rowwise:
+                learnt["row_digests"] = np.stack([array.digests for array in self.rowwise.values()])
+            for name, values in learnt.items():
+                file[name][...] = values
+            self.arrays |= learnt
             digests = {name: digest(np.asarray(array, DATASETS[name][0])) for name, array in self.arrays.items()}
-            digests |= {name: array.digest.intdigest() for name, array in self.rowwise.items()}
             for name, value in digests.items():
                 file[name].attrs["xxh3"] = np.uint64(value)
             file.attrs.update({"format": "zipml", "version": np.int64(VERSION)})

@@ -60,7 +60,7 @@ def read_attributes(file):
 def read_datasets(file, header):
     """All datasets but codes, their digests and the header's checked (section 4)."""
     K, n = header["rows"], header["features"]
-    chunks = -(-K // header["chunk_rows"])
+    size, chunks = header["chunk_rows"], -(-K // header["chunk_rows"])
     data = {name: file[name][()] for name in file if name != "codes"}
     count, s = len(data["sample_rows"]), (2 ** header["bits"] - 1) // header["samples"]
     width = 2 if header["level_kind"] == "uniform" else s + 1
@@ -75,13 +75,18 @@ def read_datasets(file, header):
     shapes |= {
         "sample_values": ("<f4", (count, n)),
         "labels": ("<f4", (K,)),
+        "row_digests": ("<u8", (1, chunks)),
         "columns": ("|u1", (data.get("columns", [""]).__len__(),)),
     }
-    assert {*shapes} - {"labels", "columns"} <= {*data} <= {*shapes}
+    assert {*shapes} - {"labels", "row_digests", "columns"} <= {*data} <= {*shapes}
+    assert ("labels" in data) == ("row_digests" in data)
     digests = {}
     for name, array in data.items():
         assert (array.dtype.str, array.shape) == shapes[name], name
         assert file[name].chunks is None
+        if name == "labels":
+            assert [xxh3(part) for part in np.split(array, range(size, K, size))] == data["row_digests"][0].tolist()
+            continue
         digests[name] = f"{xxh3(array):016x}"
         assert int(file[name].attrs["xxh3"]) == xxh3(array), name
     text = json.dumps({"digests": digests, "header": header}, sort_keys=True, separators=(",", ":"))
