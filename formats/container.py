@@ -110,9 +110,13 @@ def digest(data: Any) -> int:
     return int(xxhash.xxh3_64_intdigest(raw(data)))
 
 
-def header_digest(header: Header, digests: dict[str, int]) -> int:
-    """xxh3-64 of the header and the other digests, as JSON with sorted keys and no spaces (FORMAT.md, section 4)."""
-    content = {"header": asdict(header), "digests": {name: f"{value:016x}" for name, value in digests.items()}}
+def header_digest(header: Header, digests: dict[str, int], types: dict[str, np.dtype[Any]]) -> int:
+    """xxh3-64 of the header, the other digests and row arrays' types, as JSON (FORMAT.md, section 4)."""
+    content = {
+        "header": asdict(header),
+        "digests": {name: f"{value:016x}" for name, value in digests.items()},
+        "row_arrays": {name: kind.base.str + "".join(f"*{size}" for size in kind.shape) for name, kind in types.items()},
+    }
     return int(xxhash.xxh3_64_intdigest(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()))
 
 
@@ -263,28 +267,41 @@ class ContainerReader:
                     raise CorruptError(f"the dataset {name!r} is missing")
                 continue
             digests[name] = int(file[name].attrs["xxh3"])
-            self._check_shape(name, file[name], dtype)
-            self.arrays[name] = file[name][...]
-            if digest(self.arrays[name]) != digests[name]:
-                raise CorruptError(f"the dataset {name!r} does not match its digest")
-        kept = [f"kept_{number}" for number in range(len(self.kept_names))]
-        names = ["labels"] * ("labels" in file) + kept
-        row_digests = self.arrays.get("row_digests", np.zeros((0, self.header.chunks), np.uint64))
-        if row_digests.shape != (len(names), self.header.chunks):
-            raise CorruptError(f"{len(names)} row arrays have digests of shape {row_digests.shape}")
-        for name, each in zip(names, row_digests, strict=True):
-            self.rowwise[name] = self._row_place(name, file[name], each)
-            self._rows_checked[name] = np.zeros(self.header.chunks, bool)
-        if self.label_names is not None and len(self.label_names) != self.labels_a_row:
-            raise CorruptError(f"{self.labels_a_row} labels a row have the names {', '.join(self.label_names)}")
-        if header_digest(self.header, digests) != int(attributes["xxh3"]):
+            self._read_small(name, file[name], dtype, digests[name])
+        self._read_places(file)
+        types = {name: place.dtype for name, place in self.rowwise.items()}
+        if header_digest(self.header, digests, types) != int(attributes["xxh3"]):
             raise CorruptError("the header does not match its digest")
         codes = file["codes"]
         if codes.shape != (self.header.rows, self.header.stride) or codes.dtype != np.uint8:
             raise CorruptError(f"codes have shape {codes.shape} and type {codes.dtype}")
-        self.table = chunk_table(codes.id, self.header)
-        if (self.table[:, 0] < 0).any():
-            raise CorruptError(f"chunk {int(np.argmax(self.table[:, 0] < 0))} of the codes is missing")
+        self.table = self._read_table(codes)
+
+    def _read_small(self, name: str, dataset: Any, dtype: str, expected: int) -> None:
+        self._check_shape(name, dataset, dtype)
+        array = dataset[...]
+        if digest(array) != expected:
+            raise CorruptError(f"the dataset {name!r} does not match its digest")
+        self.arrays[name] = array
+
+    def _read_places(self, file: h5py.File) -> None:
+        """Where row arrays are."""
+        names = ["labels"] * ("labels" in file) + [f"kept_{number}" for number in range(len(self.kept_names))]
+        digests = self.arrays.get("row_digests", np.zeros((0, self.header.chunks), np.uint64))
+        if digests.shape != (len(names), self.header.chunks):
+            raise CorruptError(f"{len(names)} row arrays have digests of shape {digests.shape}")
+        for name, each in zip(names, digests, strict=True):
+            self.rowwise[name] = self._row_place(name, file[name], each)
+            self._rows_checked[name] = np.zeros(self.header.chunks, bool)
+        if self.label_names is not None and len(self.label_names) != self.labels_a_row:
+            raise CorruptError(f"{self.labels_a_row} labels a row have the names {', '.join(self.label_names)}")
+
+    def _read_table(self, codes: h5py.Dataset) -> NDArray[np.int64]:
+        """Offset, size and filter mask of each chunk."""
+        table = chunk_table(codes.id, self.header)
+        if (table[:, 0] < 0).any():
+            raise CorruptError(f"chunk {int(np.argmax(table[:, 0] < 0))} of the codes is missing")
+        return table
 
     def _check_header(self) -> None:
         header = self.header

@@ -44,6 +44,11 @@ except ImportError:  # Windows: no advisory lock; the partial file's name alone 
     fcntl = None  # type: ignore[assignment]
 
 
+def structure_bytes(header: Header) -> int:
+    """Room for HDF5's own structures at the front of a file: what is left of a file that is cut off can be read."""
+    return 16384 + 2 * len(header.options) + 64 * header.chunks
+
+
 class RowArray:
     """A row array being written: its type of one row, where it is, how many rows it has, the digests of each chunk's rows."""
 
@@ -143,9 +148,15 @@ class ContainerWriter:
         os.ftruncate(self._lock, 0)  # what a killed writer left
         self._sink = Sink(self._lock)
         file = h5py.File(
-            self._sink, "w", libver=("earliest", "v110"), alignment_threshold=16 * PAGE, alignment_interval=PAGE
+            self._sink,
+            "w",
+            libver=("earliest", "v110"),
+            alignment_threshold=16 * PAGE,
+            alignment_interval=PAGE,
+            meta_block_size=structure_bytes(header),
         )
         self._file = file
+        self._describe(file)
         for name, array in self.arrays.items():
             file.create_dataset(name, data=np.asarray(array, DATASETS[name][0]))
         for name in ("noise", "error"):
@@ -155,6 +166,9 @@ class ContainerWriter:
             file.create_dataset("row_digests", data=np.zeros((len(rowwise), header.chunks), np.uint64))
         for name, dtype in rowwise.items():
             self.rowwise[name] = RowArray(file, name, dtype, header)
+        for dataset in file.values():
+            if dataset.name[1:] not in self.rowwise:
+                dataset.attrs["xxh3"] = np.uint64(0)
         self._create_codes(file)
         self._sink.check()
         if header.zstd:
@@ -165,6 +179,13 @@ class ContainerWriter:
         self._sink.settle()
         if hasattr(os, "posix_fallocate"):  # a full disk is found now, not at the end of the night
             os.posix_fallocate(self._lock, 0, os.fstat(self._lock).st_size)
+
+    def _describe(self, file: h5py.File) -> None:
+        """The root's attributes; digests are not known yet."""
+        file.attrs.update({"format": "zipml", "version": np.int64(VERSION), "xxh3": np.uint64(0)})
+        for field in fields(Header):
+            value = getattr(self.header, field.name)
+            file.attrs[field.name] = np.uint64(value) if isinstance(value, int) else value
 
     def _create_codes(self, file: h5py.File) -> None:
         header = self.header
@@ -226,13 +247,10 @@ class ContainerWriter:
                 file[name][...] = values
             self.arrays |= learnt
             digests = {name: digest(np.asarray(array, DATASETS[name][0])) for name, array in self.arrays.items()}
+            types = {name: array.dtype for name, array in self.rowwise.items()}
             for name, value in digests.items():
-                file[name].attrs["xxh3"] = np.uint64(value)
-            file.attrs.update({"format": "zipml", "version": np.int64(VERSION)})
-            for field in fields(Header):
-                value = getattr(self.header, field.name)
-                file.attrs[field.name] = np.uint64(value) if isinstance(value, int) else value
-            file.attrs["xxh3"] = np.uint64(header_digest(self.header, digests))
+                file[name].attrs.modify("xxh3", np.uint64(value))
+            file.attrs.modify("xxh3", np.uint64(header_digest(self.header, digests, types)))
             ranges = own_ranges(file, self.header)
             file.close()
             self._file = None

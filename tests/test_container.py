@@ -89,7 +89,8 @@ def read_datasets(file, header):
             continue
         digests[name] = f"{xxh3(array):016x}"
         assert int(file[name].attrs["xxh3"]) == xxh3(array), name
-    text = json.dumps({"digests": digests, "header": header}, sort_keys=True, separators=(",", ":"))
+    rows = {"labels": "<f4"} if "labels" in data else {}
+    text = json.dumps({"digests": digests, "header": header, "row_arrays": rows}, sort_keys=True, separators=(",", ":"))
     assert xxhash.xxh3_64_intdigest(text.encode("ascii")) == int(file.attrs["xxh3"])
     return data
 
