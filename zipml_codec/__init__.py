@@ -14,6 +14,7 @@ from .dataset import Dataset
 from .dataset import open_dataset as open
 from .levels import OptimalLevels, optimal_levels, rate_distortion
 from .model import Model
+from .repair import repair
 from .saved import load_levels, save_levels
 from .sgd import quantize_vector
 from .survey import FeatureLevels, feature_levels
@@ -34,6 +35,7 @@ __all__ = [
     "optimal_levels",
     "quantize_vector",
     "rate_distortion",
+    "repair",
     "save_levels",
     "train",
 ]

@@ -1,4 +1,4 @@
-"""The command `zipml`: compress, levels, info, verify, decompress, train, predict, demo, bench.
+"""The command `zipml`: compress, levels, info, verify, repair, decompress, train, predict, demo, bench.
 
 Standard output carries the result, a table or one JSON object; standard error carries progress, notes and errors. Every
 error is one line, `zipml: <what is wrong>`, with exit code 2; ZIPML_DEBUG=1 adds the traceback.
@@ -17,6 +17,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +34,7 @@ from .formats.output import check_output
 from .formats.readers import open_source
 from .model import Model, is_compressed
 from .progress import Progress
+from .repair import repair as repair_file
 from .request import Request
 from .training import print_epoch
 from .training import train as train_model
@@ -262,6 +264,30 @@ def verify(file: File) -> None:
         rate = data.file_bytes / (time.perf_counter() - start) / 1e9
         chunks = f"{data.chunks:,} chunk{'s' * (data.chunks > 1)}"
         typer.echo(f"{file}: all {data.shape[0]:,} rows in {chunks} are as they were written ({rate:.2f} GB/s)")
+
+
+@app.command()
+def repair(
+    file: Annotated[Path, typer.Argument(help="A damaged zipml file.", show_default=False)],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The new file.", show_default="none: only look")] = None,
+    without: Annotated[
+        str | None, typer.Option(help="Damaged labels or kept columns to leave out, a,b: rows that miss only those survive.")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """List which rows of a damaged file survive, and write them to a new one."""
+    left_out = () if without is None else tuple(without.split(","))
+    found = repair_file(file, output, without=left_out, overwrite=overwrite, progress=not as_json)
+    if as_json:
+        saved = None if output is None else str(output)
+        return _print_json({"file": str(file), "output": saved, **asdict(found)})
+    if found.damage:
+        rows = [[one.part, "" if one.rows is None else f"{one.rows[0]:,} to {one.rows[1]:,}", one.reason] for one in found.damage]
+        _print_table(str(file), ["damaged", "rows", "what"], rows)
+    whole = "all" if found.saved == found.rows else f"{found.saved:,} of"
+    typer.echo(f"{file}: {whole} {found.rows:,} rows are as they were written{'' if found.damage else ', and all else is'}")
+    typer.echo(f"{output}: those rows" if output is not None else "  nothing was written: name a new file with -o")
 
 
 @app.command()
