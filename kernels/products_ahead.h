@@ -16,15 +16,14 @@ typedef struct {
     size_t row, rows, left, stride, bytes, each; /* each: lines to ask for at every turn */
 } ahead;
 
-/* The first (half = 0) or second (1) half of the next slab, asked for in `turns` turns. */
-ALWAYS_INLINE ahead ahead_of(const slab_job *job, int half, size_t turns)
+/* Rows first..last-1 of the next slab, asked for in `turns` turns. What is asked for faster than memory answers may be dropped:
+ * a pass asks for as much as its share of the time. */
+ALWAYS_INLINE ahead ahead_of(const slab_job *job, size_t first, size_t last, size_t turns)
 {
     const code_shape *shape = &job->rows->shape;
-    const size_t middle = job->next_count / 2, bytes = (shape->features * (size_t)shape->bits + 7) / 8;
-    ahead a = {.packed = job->rows->packed, .order = job->next, .stride = shape->stride, .bytes = bytes};
-    a.row = half ? middle : 0;
-    a.rows = half ? job->next_count : middle;
-    const size_t lines = (a.rows - a.row) * ((bytes + 63) / 64 + (shape->stride % 64 != 0));
+    const size_t bytes = (shape->features * (size_t)shape->bits + 7) / 8;
+    ahead a = {.packed = job->rows->packed, .order = job->next, .row = first, .rows = last, .stride = shape->stride, .bytes = bytes};
+    const size_t lines = (last - first) * ((bytes + 63) / 64 + (shape->stride % 64 != 0));
     a.each = (lines + turns - 1) / (turns ? turns : 1);
     return a;
 }

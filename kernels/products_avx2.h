@@ -38,7 +38,7 @@ IN256 void dot_256(const slab_job *job, int fields, int planes, int parts)
 {
     const int bits = 8 / fields, shift = planes < fields ? bits : 0, sums = shift ? 2 : 1; /* sums: of low, of high nibbles */
     const size_t lines = job->layout.lines, chunk = 1024, few = NARROW / (2 * (size_t)fields) ? NARROW / (2 * (size_t)fields) : 1;
-    ahead next = ahead_of(job, 0, job->count * ((lines + few - 1) / few));
+    ahead next = ahead_of(job, 0, job->next_count / 2, job->count * ((lines + few - 1) / few));
     for (size_t r = 0; r < job->count; r++) {
         int64_t total = 0;
         for (size_t first = 0; first < lines; first += chunk) {
@@ -145,7 +145,7 @@ IN256 void gradient_256(const slab_job *job, int fields, int planes, int parts)
 {
     const int most = 8 / (fields * parts), columns = most > 4 ? 4 : most < 1 ? 1 : most;
     const size_t lines = job->layout.lines, steps = (job->count + 3) / 4;
-    ahead next = ahead_of(job, 1, 2 * lines * steps * (size_t)(4 / columns));
+    ahead next = ahead_of(job, job->next_count / 2, job->next_count, 2 * lines * steps * (size_t)(4 / columns));
     for (size_t line = 0; line < lines; line++)
         for (size_t half = 0; half < LINE; half += 32)
             UNROLL(4)

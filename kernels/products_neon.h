@@ -64,7 +64,7 @@ ALWAYS_INLINE void dot_planes_neon(const slab_job *job, int planes, int parts)
     if (planes == 1)
         for (int part = 0; part < parts; part++)
             less[part] = NEON_LESS * sum_bytes_neon(job->model.part[part], lines * LINE) + (NEON_DOT ? 0 : (int64_t)(4 * 8 * lines));
-    ahead next = ahead_of(job, 0, job->count * lines);
+    ahead next = ahead_of(job, 0, job->next_count / 2, job->count * lines);
     for (size_t r = 0; r < job->count; r++) {
         int64_t total = less[0] + 256 * less[1];
         for (size_t first = 0; first < lines; first += chunk) {
@@ -221,7 +221,7 @@ ALWAYS_INLINE void gradient_planes_neon(const slab_job *job, int planes, int par
     if (planes == 1)
         for (int part = 0; part < parts; part++)
             less += (part ? 256 : 1) * (NEON_LESS * sum_bytes_neon(job->residual.part[part], padded) + (NEON_DOT ? 0 : (int64_t)(job->count + 1) / 2));
-    ahead next = ahead_of(job, 1, lines * 4 * (size_t)(all / each));
+    ahead next = ahead_of(job, job->next_count / 2, job->next_count, lines * 4 * (size_t)(all / each));
     for (size_t line = 0; line < lines; line++)
         for (size_t i = 0; i < 4; i++)
             UNROLL(4)
