@@ -256,12 +256,18 @@ IN512 void transpose_rows(__m512i r[16])
     }
 }
 
-/* Entries that the codes of a tile name. */
-IN512 __m512i look_up(__m512i codes, const uint8_t *image, int log)
+/* Half p of every byte, below the upper half that `above` has: the feature's place in its tile. */
+IN512 __m512i nibble_of(__m512i codes, int p, __m512i above)
+{
+    return _mm512_ternarylogic_epi32(p ? _mm512_srli_epi16(codes, 4) : codes, _mm512_set1_epi8(15), above, 0xea);
+}
+
+/* Entries that the codes of a tile name; where a feature has 16, half p of every byte is the code. */
+IN512 __m512i look_up(__m512i codes, int p, const uint8_t *image, int log)
 {
     const __m512i a = _mm512_load_si512(image);
     if (log == 4)
-        return _mm512_permutexvar_epi8(_mm512_or_si512(codes, _mm512_set1_epi32(0x30201000)), a);
+        return _mm512_permutexvar_epi8(nibble_of(codes, p, _mm512_set1_epi32(0x30201000)), a);
     if (log == 5)
         return _mm512_permutex2var_epi8(a, _mm512_or_si512(codes, _mm512_set1_epi32(0x60402000)), _mm512_load_si512(image + 64));
     const __m512i at = _mm512_or_si512(codes, _mm512_set1_epi32(0x40004000));
@@ -270,16 +276,15 @@ IN512 __m512i look_up(__m512i codes, const uint8_t *image, int log)
     return _mm512_mask_mov_epi8(first, 0xccccccccccccccccull, second);
 }
 
-/* Leaves the entries in `work`, [16 rows][line][plane][tile], four rows of a feature side by side. Asks for all of the next slab:
- * the gradient takes a third of the time. */
+/* Leaves the entries in `work`, [16 rows][line][tile], four rows of a feature side by side; of two planes, their codes: half the
+ * bytes, to be looked up again. Asks for all of the next slab: the gradient takes too little of the time. */
 IN512 void tile_dot(const slab_job *job, int planes, int parts, int log)
 {
     const int bits = job->rows->shape.bits;
     const size_t lines = job->layout.lines, groups = (job->count + GROUP - 1) / GROUP;
     const size_t bytes = (job->rows->shape.features * (size_t)bits + 7) / 8;
-    const __m512i order = unpack_order_512(bits), nibble = _mm512_set1_epi8(15);
-    const __m512i by_feature = _mm512_set_epi32(0x3f3b3733, 0x3e3a3632, 0x3d393531, 0x3c383430, 0x2f2b2723, 0x2e2a2622, 0x2d292521, 0x2c282420,
-                                                0x1f1b1713, 0x1e1a1612, 0x1d191511, 0x1c181410, 0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
+    const __m512i order = unpack_order_512(bits);
+    const __m512i by_feature = _mm512_broadcast_i32x4(_mm_set_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400));
     ahead next = ahead_of(job, 0, job->next_count, groups * lines * 4);
     for (size_t g = 0; g < groups; g++) {
         memset(job->dot + g * GROUP, 0, GROUP * sizeof *job->dot);
@@ -296,17 +301,18 @@ IN512 void tile_dot(const slab_job *job, int planes, int parts, int log)
                 transpose_rows(tile);
                 UNROLL(16)
                 for (size_t c = 0; c < 16; c++) {
+                    uint8_t *work = job->work + ((g * lines + line) * 16 + c) * LINE;
+                    if (planes == 2)
+                        _mm512_store_si512(work, _mm512_shuffle_epi8(tile[c], by_feature));
                     UNROLL(2)
                     for (int p = 0; p < planes; p++) {
                         const size_t place = (line * (size_t)planes + (size_t)p) * LINE + 4 * c;
-                        __m512i codes = tile[c];
-                        if (planes == 2)
-                            codes = _mm512_and_si512(p ? _mm512_srli_epi16(codes, 4) : codes, nibble);
-                        const __m512i u = look_up(codes, job->image + (place << log), log);
+                        const __m512i u = look_up(tile[c], p, job->image + (place << log), log);
                         sum[p] = _mm512_dpbusd_epi32(sum[p], u, four_bytes(job->model.part[0] + place));
                         if (parts == 2)
                             sum[2 + p] = _mm512_dpbusd_epi32(sum[2 + p], u, four_bytes(job->model.part[1] + place));
-                        _mm512_store_si512(job->work + (g * lines * (size_t)planes * 16 + place / 4) * LINE, _mm512_permutexvar_epi8(by_feature, u));
+                        if (planes == 1)
+                            _mm512_store_si512(work, _mm512_shuffle_epi8(u, by_feature));
                     }
                     if (c % 4 == 3)
                         ahead_turn(&next);
@@ -327,9 +333,10 @@ IN512 __m512i add_lanes(const __m512i v[4])
     return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
 }
 
-IN512 void tile_gradient(const slab_job *job, int parts)
+IN512 void tile_gradient(const slab_job *job, int planes, int parts)
 {
-    const size_t groups = (job->count + GROUP - 1) / GROUP, planes = job->layout.lines * (size_t)job->layout.planes;
+    const size_t groups = (job->count + GROUP - 1) / GROUP, lines = job->layout.lines;
+    const __m512i above = _mm512_broadcast_i32x4(_mm_set_epi32(0x30303030, 0x20202020, 0x10101010, 0));
     const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
     const __m512 scale = _mm512_set1_ps(job->scale);
     __m512i residual[2][SLAB_ROWS / GROUP];
@@ -338,26 +345,38 @@ IN512 void tile_gradient(const slab_job *job, int parts)
             const __m128i rows = _mm_loadu_si128((const __m128i *)(job->residual.part[part] + g * GROUP));
             residual[part][g] = _mm512_permutexvar_epi32(spread, _mm512_castsi128_si512(rows));
         }
-    for (size_t line = 0; line < planes; line++)
+    for (size_t line = 0; line < lines; line++)
         for (size_t q = 0; q < 4; q++) {
-            __m512i sum[2][4];
+            __m512i sum[2][2][4]; /* [plane][part] */
             UNROLL(4)
             for (size_t c = 0; c < 4; c++) {
                 const uint8_t *work = job->work + (line * 16 + 4 * c + q) * LINE;
-                __m512i low = _mm512_setzero_si512(), high = low;
-                for (size_t g = 0; g < groups; g++) {
-                    const __m512i u = _mm512_load_si512(work + g * planes * 16 * LINE);
-                    low = _mm512_dpbusd_epi32(low, u, residual[0][g]);
-                    if (parts == 2)
-                        high = _mm512_dpbusd_epi32(high, u, residual[1][g]);
+                __m512i image[2];
+                UNROLL(2)
+                for (int p = 0; p < planes; p++) {
+                    sum[p][0][c] = sum[p][1][c] = _mm512_setzero_si512();
+                    if (planes == 2)
+                        image[p] = _mm512_load_si512(job->image + ((line * 2 + (size_t)p) * LINE + 16 * c + 4 * q) * 16);
                 }
-                sum[0][c] = low;
-                sum[1][c] = high;
+                for (size_t g = 0; g < groups; g++) {
+                    const __m512i v = _mm512_load_si512(work + g * lines * 16 * LINE);
+                    UNROLL(2)
+                    for (int p = 0; p < planes; p++) {
+                        const __m512i u = planes == 2 ? _mm512_permutexvar_epi8(nibble_of(v, p, above), image[p]) : v;
+                        sum[p][0][c] = _mm512_dpbusd_epi32(sum[p][0][c], u, residual[0][g]);
+                        if (parts == 2)
+                            sum[p][1][c] = _mm512_dpbusd_epi32(sum[p][1][c], u, residual[1][g]);
+                    }
+                }
             }
-            __m512i all = add_lanes(sum[0]);
-            if (parts == 2)
-                all = _mm512_add_epi32(all, _mm512_slli_epi32(add_lanes(sum[1]), 8));
-            _mm512_storeu_ps(job->sums + line * LINE + 16 * q, _mm512_mul_ps(scale, _mm512_cvtepi32_ps(all)));
+            UNROLL(2)
+            for (int p = 0; p < planes; p++) {
+                __m512i all = add_lanes(sum[p][0]);
+                if (parts == 2)
+                    all = _mm512_add_epi32(all, _mm512_slli_epi32(add_lanes(sum[p][1]), 8));
+                float *out = job->sums + (line * (size_t)planes + (size_t)p) * LINE + 16 * q;
+                _mm512_storeu_ps(out, _mm512_mul_ps(scale, _mm512_cvtepi32_ps(all)));
+            }
         }
 }
 
@@ -398,10 +417,12 @@ TARGET_avx512 static void gradient_avx512(const slab_job *job)
 {
     const int parts = job->residual.parts;
     if (job->rows->table && job->rows->shape.bits <= 6) {
-        if (parts == 2)
-            tile_gradient(job, 2);
+#define TILES(planes) (parts == 2 ? tile_gradient(job, planes, 2) : tile_gradient(job, planes, 1))
+        if (job->rows->shape.bits == 4)
+            TILES(2);
         else
-            tile_gradient(job, 1);
+            TILES(1);
+#undef TILES
         return;
     }
 #define GRADIENT(planes, packed) (parts == 2 ? gradient_512(job, planes, 2, packed) : gradient_512(job, planes, 1, packed))
