@@ -240,7 +240,10 @@ class ContainerReader:
 
     def _state(self) -> tuple[int, ...]:
         """What changes when another program writes to the file."""
-        about = os.fstat(self._descriptor)
+        try:
+            about = os.fstat(self._descriptor)
+        except OSError:  # closed by another thread just now
+            return ()
         return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
 
     def _changed(self) -> bool:
@@ -273,9 +276,11 @@ class ContainerReader:
         if header_digest(self.header, digests, types) != int(attributes["xxh3"]):
             raise CorruptError("the header does not match its digest")
         codes = file["codes"]
-        if codes.shape != (self.header.rows, self.header.stride) or codes.dtype != np.uint8:
-            raise CorruptError(f"codes have shape {codes.shape} and type {codes.dtype}")
+        shape = self.header.rows, self.header.stride
+        if not isinstance(codes, h5py.Dataset) or codes.shape != shape or codes.dtype != np.uint8:
+            raise CorruptError(f"{codes!r} is not what the header says")
         self.table = self._read_table(codes)
+        self._check_content()
 
     def _read_small(self, name: str, dataset: Any, dtype: str, expected: int) -> None:
         self._check_shape(name, dataset, dtype)
@@ -306,20 +311,34 @@ class ContainerReader:
     def _check_header(self) -> None:
         header = self.header
         used = (header.features * header.bits + 7) // 8
+        line = -(-used // 64) * 64
         if not (
             header.rows >= 1
             and header.features >= 1
             and 1 <= header.bits <= 8
             and 1 <= header.samples < 2**header.bits
-            and used <= header.stride < used + 64
-            and header.chunk_rows >= 1
-            and header.rows < 2**62
+            and header.stride == (line if 8 * (line - used) <= line else used)
+            and 1 <= header.chunk_rows <= header.rows
+            and 0 <= header.row_offset < header.row_offset + header.rows < 2**63
+            and 0 <= header.seed < 2**64
             and header.level_kind in ("uniform", "table")
             and header.rounding in ("stochastic", "nearest")
         ):
             raise CorruptError(f"the header makes no sense: {header}")
 
+    def _check_content(self) -> None:
+        """What is written as it should not be: by another program, for digests fit."""
+        columns, rows = self.columns, self.arrays.get("sample_rows", np.zeros(0, np.int64))
+        if columns is not None and len(columns) != self.header.features:
+            raise CorruptError(f"{self.header.features} features have {len(columns)} names")
+        if not isinstance(json.loads(self.header.options), dict):
+            raise CorruptError("the attribute 'options' is not a JSON object")
+        if (np.diff(rows) <= 0).any() or (rows < 0).any() or (rows >= self.header.rows).any():
+            raise CorruptError("the numbers of exact rows do not ascend within the file")
+
     def _check_shape(self, name: str, dataset: Any, dtype: str) -> None:
+        if not isinstance(dataset, h5py.Dataset):
+            raise CorruptError(f"{name!r} is not a dataset")
         header, n = self.header, self.header.features
         intervals = 1 if header.level_kind == "uniform" else (2**header.bits - 1) // header.samples
         expected: dict[str, Callable[[tuple[int, ...]], bool]] = {
@@ -335,6 +354,8 @@ class ContainerReader:
             raise CorruptError(f"the dataset {name!r} has type {dataset.dtype} and shape {dataset.shape}")
 
     def _row_place(self, name: str, dataset: Any, digests: NDArray[np.uint64]) -> RowPlace:
+        if not isinstance(dataset, h5py.Dataset):
+            raise CorruptError(f"{name!r} is not a dataset")
         base, shape, offset = np.dtype(dataset.dtype.str), dataset.shape, dataset.id.get_offset()
         if name == "labels":
             fits = base == np.dtype("<f4") and len(shape) <= 2 and shape[1:] != (1,)
@@ -511,7 +532,12 @@ class ContainerReader:
             raise FormatError(f"{self.path} was closed: open it again")
         done = 0
         while done < len(view):
-            count = os.preadv(self._descriptor, [view[done:]], offset + done)
+            try:
+                count = os.preadv(self._descriptor, [view[done:]], offset + done)
+            except OSError as error:
+                if error.errno == errno.EBADF or self._descriptor < 0:  # by another thread just now
+                    raise FormatError(f"{self.path} was closed: open it again") from error
+                raise CorruptError(f"{self.path}: {what} cannot be read: {error.strerror}") from error
             if count == 0:
                 raise CorruptError(f"{self.path} is truncated: {what} ends at byte {offset + len(view)}")
             done += count
@@ -572,7 +598,12 @@ class ContainerReader:
                 advance(len(rows))
 
     def _names(self, dataset: str) -> tuple[str, ...] | None:
-        return tuple(json.loads(self.arrays[dataset].tobytes().decode())) if dataset in self.arrays else None
+        if dataset not in self.arrays:
+            return None
+        names = json.loads(self.arrays[dataset].tobytes().decode())
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise CorruptError(f"the dataset {dataset!r} is not a list of names")
+        return tuple(names)
 
     @property
     def columns(self) -> tuple[str, ...] | None:
