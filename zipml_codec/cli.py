@@ -62,7 +62,10 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(
+    invoke_without_command=True,
+    epilog="Readers hold a shared lock where the file system has locks; HDF5_USE_FILE_LOCKING=FALSE does without, TRUE insists.",
+)
 def _start(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False,
