@@ -181,6 +181,12 @@ def packed(codec, data):
 
 
 @pytest.fixture(scope="session")
+def all_threads():
+    """What threads=None stands for."""
+    return ALL
+
+
+@pytest.fixture(scope="session")
 def blas_pause():
     """The pause that peers need which call BLAS."""
     return BLAS_PAUSE
