@@ -49,6 +49,6 @@ KERNEL_FN void LEVELED(pack_any)(const code_shape *shape, const uint8_t *codes, 
             memcpy(padded, from, width);
             from = padded;
         }
-        b_pack(packed + block_start(shape, block), from, shape->bits, block_bytes(shape, block));
+        b_pack(packed + block_start(shape, block), b_load(from), shape->bits, block_bytes(shape, block));
     }
 }

@@ -1,8 +1,8 @@
 /* Stochastic rounding of float32 rows to packed codes (formats/FORMAT.md, sections 1 to 3; ZipML section 2.1).
- * Eight rows at a time, block by block of 64 features: few enough rows for the hardware's prefetchers (64 rows at once
- * read memory at 60 % of this speed), enough to keep levels and noise sums in registers and L1. 16 counters make 64 words.
+ * 16 rows at a time, block by block of 64 features: levels, and what Philox makes of a block's number, serve all of them from L1, and
+ * the next strip is asked for meanwhile: rows are too far apart for the hardware's prefetchers. 16 counters make 64 words.
  * Rounding: T = trunc(p * 2^R), up where a random R-bit integer is below T: integer compares, alike at every level.
- * By hand: a generic loop spends three times as long (see simd.h); this one is bound by Philox's multiplications.
+ * By hand: a generic loop spends three times as long (see simd.h); half of this one is Philox's multiplications.
  * Noise is summed per feature over 64 rows in row order, so the sums do not depend on threads or vector level. */
 #include "encode.h"
 #include "philox.h"
@@ -11,7 +11,7 @@
 
 #include <stdatomic.h>
 
-#define STRIP 8 /* rows of a block before the next block */
+#define STRIP 16 /* rows of a block before the next block */
 #define SPAN 16 /* blocks of a task */
 
 typedef struct {
@@ -39,9 +39,11 @@ static int encode_group(encode_task task, const encode_job *job, size_t group, s
     float sums[2][SPAN * BLOCK] ALIGNED64;
     int outside = 0;
     memset(sums, 0, sizeof sums);
-    for (size_t row = start; row < end; row += STRIP) {
-        task.rows = end - row < STRIP ? end - row : STRIP;
+    for (size_t row = start; row < end; row += task.rows) {
         task.row = job->first_row + row;
+        task.rows = end - row < STRIP ? end - row : STRIP;
+        if (-(uint32_t)task.row && -(uint32_t)task.row < task.rows)
+            task.rows = -(uint32_t)task.row; /* the upper half of the number is the same in all rows */
         for (size_t block = first_block; block < last_block; block++) {
             task.block = block;
             task.width = block_width(task.shape, block);

@@ -46,7 +46,91 @@ LANE_FN void LEVELED(locate_search)(f16 a, const float *level, const float *inve
     *size = f_gather(width, at);
 }
 
-/* Returns 1 where a value is outside of its feature's levels (or NaN), else 0. */
+/* A row of the block: `first` fills it up, which has code 0 and is within the levels. Asks for the next strip's row here. */
+LANE_FN const float *LEVELED(block_row)(const encode_task *task, size_t r, const float *first, float padded[BLOCK])
+{
+    const float *x = task->x + r * task->pitch;
+    for (size_t f = 0; f < BLOCK; f += 16)
+        PREFETCH(x + STRIP * task->pitch + f);
+    if (task->width == BLOCK)
+        return x;
+    memcpy(padded, first, BLOCK * sizeof *first);
+    memcpy(padded, x, task->width * sizeof *x);
+    return padded;
+}
+
+/* One row's part of the sums. size: NULL where levels are uniform. */
+LANE_FN void LEVELED(add_noise)(float *noise, float *error, u16 ups, f16 position, const f16 *size, f16 per_sample)
+{
+    f16 spread = f_mul(position, f_sub(f_set(1.0f), position));
+    f16 miss = f_sub(f_mul(f_from_u(ups), per_sample), position), square = f_mul(miss, miss);
+    if (size) {
+        const f16 area = f_mul(*size, *size);
+        spread = f_mul(spread, area);
+        square = f_mul(square, area);
+    }
+    f_store(noise, f_add(f_load(noise), spread));
+    f_store(error, f_add(f_load(error), square));
+}
+
+/* Two samples of 16 random bits, the default: interval and position are one number of 16 + 16 bits, a position of 1 is the next
+ * interval, which has the same code, and two values share a lane from there on. Returns 1 where a value is outside of its levels. */
+LANE_FN int LEVELED(encode_pairs)(const encode_task *task, int uniform, int noisy)
+{
+    const code_shape *shape = task->shape;
+    const code_levels *levels = task->levels;
+    const int intervals = shape->intervals;
+    const size_t base = levels->shared ? 0 : task->block * BLOCK;
+    const float *level = levels->low + (uniform ? base : base * (size_t)(intervals + 1));
+    const float *inverse = levels->inverse + (uniform ? base : base * (size_t)intervals);
+    const float *width = levels->width + (uniform ? base : base * (size_t)intervals);
+    const float *top = uniform ? levels->high + base : level + (size_t)intervals * BLOCK;
+    const philox_part part = philox_columns((uint32_t)task->block, (uint32_t)(task->row >> 32), 0, &task->keys);
+    m16 within[4] = {m_full(), m_full(), m_full(), m_full()};
+    for (size_t r = 0; r < task->rows; r++) {
+        float padded[BLOCK] ALIGNED64;
+        const float *x = LEVELED(block_row)(task, r, level, padded);
+        u16 words[4], interval[4], fixed[4];
+        f16 position[4], size[4];
+        UNROLL(4)
+        for (int q = 0; q < 4; q++) {
+            const size_t at = 16 * (size_t)q;
+            const f16 a = f_load(x + at), low = f_load(level + at);
+            within[q] = m_within(within[q], a, low, f_load(top + at));
+            if (uniform) {
+                const f16 v = f_min(f_mul(f_sub(a, low), f_load(inverse + at)), f_set((float)intervals));
+                fixed[q] = u_trunc(f_mul(v, f_set(65536.0f)));
+                interval[q] = u_shr(fixed[q], 16);
+                position[q] = f_sub(v, f_from_u(interval[q]));
+            } else {
+                LEVELED(locate_linear)(a, level + at, inverse + at, width + at, intervals, &interval[q], &position[q], &size[q]);
+                fixed[q] = u_add(u_shl(interval[q], 16), u_trunc(f_mul(position[q], f_set(65536.0f))));
+            }
+        }
+        philox_row(words, &part, task->row + r, &task->keys);
+        h32 code[2];
+        UNROLL(2)
+        for (int p = 0; p < 2; p++) {
+            const u16 *two = fixed + 2 * p, *random = words + 2 * p;
+            const h32 place = h_bottoms(two[0], two[1]), from = h_tops(two[0], two[1]);
+            code[p] = h_add_less(h_add(from, from), h_bottoms(random[0], random[1]), place);
+            code[p] = h_add_less(code[p], h_tops(random[0], random[1]), place);
+        }
+        b_pack(task->out + r * shape->stride, b_join_pairs(code[0], code[1]), shape->bits, task->bytes);
+        UNROLL(4)
+        for (int q = 0; q < 4 && noisy; q++) {
+            const u16 ups = u_sub(q % 2 ? u_odds(code[q / 2]) : u_evens(code[q / 2]), u_add(interval[q], interval[q]));
+            const f16 *extent = uniform ? NULL : &size[q];
+            LEVELED(add_noise)(task->noise + 16 * q, task->error + 16 * q, ups, position[q], extent, f_set(0.5f));
+        }
+    }
+    for (int q = 1; q < 4; q++)
+        if (!m_is_full(within[q]))
+            return 1;
+    return !m_is_full(within[0]);
+}
+
+/* Any number of samples of 16 or 24 random bits, or the nearest level. Returns 1 where a value is outside of its levels. */
 LANE_FN int LEVELED(encode_tile)(const encode_task *task, int uniform, int search)
 {
     const code_shape *shape = task->shape;
@@ -56,24 +140,15 @@ LANE_FN int LEVELED(encode_tile)(const encode_task *task, int uniform, int searc
     const float *level = levels->low + (uniform ? base : base * (size_t)(intervals + 1));
     const float *inverse = levels->inverse + (uniform ? base : base * (size_t)intervals);
     const float *width = levels->width + (uniform ? base : base * (size_t)intervals);
-    const f16 one = f_set(1.0f), per_sample = f_set(1.0f / (float)samples), scale = f_set(wide ? 16777216.0f : 65536.0f);
+    const float *top = uniform ? levels->high + base : level + (size_t)intervals * BLOCK;
+    const f16 per_sample = f_set(1.0f / (float)samples), scale = f_set(wide ? 16777216.0f : 65536.0f);
     const u16 half = u_set(0xffff);
-    f16 noise[4], error[4];
-    u16 outside = u_set(0);
-    if (task->noise)
-        for (int q = 0; q < 4; q++) {
-            noise[q] = f_load(task->noise + 16 * q);
-            error[q] = f_load(task->error + 16 * q);
-        }
+    const philox_part part = philox_columns((uint32_t)task->block, (uint32_t)(task->row >> 32), 0, &task->keys);
+    m16 within = m_full();
     for (size_t r = 0; r < task->rows; r++) {
-        const float *x = task->x + r * task->pitch;
         float padded[BLOCK] ALIGNED64;
-        if (task->width < BLOCK) {
-            memcpy(padded, level, sizeof padded); /* code 0, and within the levels */
-            memcpy(padded, x, task->width * sizeof *x);
-            x = padded;
-        }
-        u16 interval[4], ups[4], threshold[4], words[4];
+        const float *x = LEVELED(block_row)(task, r, level, padded);
+        u16 interval[4], ups[4], threshold[4], words[4], code[4];
         f16 position[4], size[4];
         UNROLL(4)
         for (int q = 0; q < 4; q++) {
@@ -85,55 +160,48 @@ LANE_FN int LEVELED(encode_tile)(const encode_task *task, int uniform, int searc
                 LEVELED(locate_search)(a, level + at, inverse + at, width + at, intervals, &interval[q], &position[q], &size[q]);
             else
                 LEVELED(locate_linear)(a, level + at, inverse + at, width + at, intervals, &interval[q], &position[q], &size[q]);
-            const f16 top = f_load(uniform ? levels->high + base + at : level + (size_t)intervals * BLOCK + at);
-            outside = u_outside(outside, a, f_load(level + at), top);
+            within = m_within(within, a, f_load(level + at), f_load(top + at));
             threshold[q] = u_trunc(f_mul(position[q], scale));
             ups[q] = u_set(0);
         }
         if (task->nearest) {
             for (int q = 0; q < 4; q++)
                 ups[q] = u_add_ge(ups[q], position[q], f_set(0.5f));
-        } else if (wide) {
-            for (int j = 0; j < samples; j++) {
-                philox_block(words, (uint32_t)task->block, task->row + r, (uint32_t)j, &task->keys);
-                for (int q = 0; q < 4; q++)
-                    ups[q] = u_add_less(ups[q], u_shr(words[q], 8), threshold[q]);
-            }
         } else {
-            for (int j = 0; j < samples; j += 2) {
-                philox_block(words, (uint32_t)task->block, task->row + r, (uint32_t)(j / 2), &task->keys);
+            for (int j = 0; j < samples; j += wide ? 1 : 2) {
+                if (j == 0)
+                    philox_row(words, &part, task->row + r, &task->keys);
+                else
+                    philox_block(words, (uint32_t)task->block, task->row + r, (uint32_t)(wide ? j : j / 2), &task->keys);
                 for (int q = 0; q < 4; q++)
-                    ups[q] = u_add_less(ups[q], u_and(words[q], half), threshold[q]);
-                if (j + 1 < samples)
+                    ups[q] = u_add_less(ups[q], wide ? u_shr(words[q], 8) : u_and(words[q], half), threshold[q]);
+                if (!wide && j + 1 < samples)
                     for (int q = 0; q < 4; q++)
                         ups[q] = u_add_less(ups[q], u_shr(words[q], 16), threshold[q]);
             }
         }
-        uint8_t codes[BLOCK] ALIGNED64;
         UNROLL(4)
         for (int q = 0; q < 4; q++) {
-            u_store_bytes(codes + 16 * q, u_add(u_mul(interval[q], u_set((uint32_t)samples)), ups[q]));
-            if (task->noise) {
-                f16 spread = f_mul(position[q], f_sub(one, position[q]));
-                f16 miss = f_sub(f_mul(f_from_u(ups[q]), per_sample), position[q]);
-                f16 square = uniform ? one : f_mul(size[q], size[q]);
-                noise[q] = f_add(noise[q], uniform ? spread : f_mul(spread, square));
-                error[q] = f_add(error[q], uniform ? f_mul(miss, miss) : f_mul(f_mul(miss, miss), square));
-            }
+            const size_t at = 16 * (size_t)q;
+            code[q] = u_add(u_mul(interval[q], u_set((uint32_t)samples)), ups[q]);
+            const f16 *extent = uniform ? NULL : &size[q];
+            if (task->noise)
+                LEVELED(add_noise)(task->noise + at, task->error + at, ups[q], position[q], extent, per_sample);
         }
-        b_pack(task->out + r * shape->stride, codes, shape->bits, task->bytes);
+        b_pack(task->out + r * shape->stride, b_join(code), shape->bits, task->bytes);
     }
-    if (task->noise)
-        for (int q = 0; q < 4; q++) {
-            f_store(task->noise + 16 * q, noise[q]);
-            f_store(task->error + 16 * q, error[q]);
-        }
-    return u_any(outside);
+    return !m_is_full(within);
 }
 
 KERNEL_FN int LEVELED(encode_any)(const encode_task *task)
 {
-    if (task->levels->uniform)
+    const int uniform = task->levels->uniform;
+    if (task->shape->samples == 2 && task->random_bits == 16) {
+        if (task->noise)
+            return uniform ? LEVELED(encode_pairs)(task, 1, 1) : LEVELED(encode_pairs)(task, 0, 1);
+        return uniform ? LEVELED(encode_pairs)(task, 1, 0) : LEVELED(encode_pairs)(task, 0, 0);
+    }
+    if (uniform)
         return LEVELED(encode_tile)(task, 1, 0);
     if (task->shape->intervals > 16)
         return LEVELED(encode_tile)(task, 0, 1);

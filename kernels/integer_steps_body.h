@@ -212,7 +212,7 @@ KERNEL_FN float LEVELED(step_weights)(const step_work *work, size_t first, size_
     const float divisor = gradient_most > 0 ? gradient_most : 1;
     const f16 highest = f_set(FLT_MAX), lowest = f_set(-FLT_MAX);
     f16 most = f_set(0);
-    u16 outside = u_set(0);
+    m16 within = m_full();
     for (size_t f = first * width; f < last * width; f += BLOCK) {
         u16 words[4] = {u_set(0), u_set(0), u_set(0), u_set(0)};
         if (model->gradient_levels)
@@ -226,14 +226,14 @@ KERNEL_FN float LEVELED(step_weights)(const step_work *work, size_t first, size_
             }
             const f16 x = f_sub(f_load(model->weights + at), f_mul(f_set(step), g));
             f_store(model->weights + at, x);
-            outside = u_outside(outside, x, lowest, highest);
+            within = m_within(within, x, lowest, highest);
             most = f_max(f_abs(f_mul(x, f_load(work->rows->step + at))), most);
         }
     }
     if (model->average)
         for (size_t f = first * width; f < last * width; f++)
             model->average[f] += (double)model->weights[f];
-    return u_any(outside) ? INFINITY : LEVELED(largest_lane)(most);
+    return m_is_full(within) ? LEVELED(largest_lane)(most) : INFINITY;
 }
 
 /* The largest |x * step| of lines first..last-1. */

@@ -1,5 +1,6 @@
 /* Names of the 16-lane operations, resolved to the level being compiled: f_add means f_add_avx2 while LEVEL is avx2.
- * f16 = 16 float32, u16 = 16 32-bit integers. Each lanes_LEVEL.h defines the same list; lanes_scalar.h is the one to read. */
+ * f16 = 16 float32, u16 = 16 32-bit integers, p16 = 16 64-bit products, h32 = 32 16-bit integers, b64 = 64 bytes, m16 = a mask.
+ * Each lanes_LEVEL.h defines the same list; lanes_scalar.h is the one to read. */
 #ifndef ZIPML_LANES_H
 #define ZIPML_LANES_H
 
@@ -13,6 +14,10 @@
 
 #define f16 LEVELED(f16)
 #define u16 LEVELED(u16)
+#define p16 LEVELED(p16)
+#define h32 LEVELED(h32)
+#define b64 LEVELED(b64)
+#define m16 LEVELED(m16)
 #define f_load LEVELED(f_load)
 #define f_store LEVELED(f_store)
 #define f_set LEVELED(f_set)
@@ -44,13 +49,34 @@
 #define u_add_less LEVELED(u_add_less)
 #define u_add_ge LEVELED(u_add_ge)
 #define u_select_ge LEVELED(u_select_ge)
-#define u_outside LEVELED(u_outside)
-#define u_any LEVELED(u_any)
+#define u_shl LEVELED(u_shl)
+#define u_evens LEVELED(u_evens)
+#define u_odds LEVELED(u_odds)
+#define m_full LEVELED(m_full)
+#define m_within LEVELED(m_within)
+#define m_is_full LEVELED(m_is_full)
+#define h_bottoms LEVELED(h_bottoms)
+#define h_tops LEVELED(h_tops)
+#define h_add LEVELED(h_add)
+#define h_add_less LEVELED(h_add_less)
+#define b_load LEVELED(b_load)
+#define b_join LEVELED(b_join)
+#define b_join_pairs LEVELED(b_join_pairs)
 #define u_mulhi LEVELED(u_mulhi)
-#define u_mulhilo LEVELED(u_mulhilo)
+#define p_wide LEVELED(p_wide)
+#define p_mul LEVELED(p_mul)
+#define p_high LEVELED(p_high)
+#define p_xor LEVELED(p_xor)
+#define p_mix LEVELED(p_mix)
+#define u_high LEVELED(u_high)
+#define u_low LEVELED(u_low)
 #define u_load_bytes LEVELED(u_load_bytes)
 #define u_store_bytes LEVELED(u_store_bytes)
 #define philox_rounds LEVELED(philox_rounds)
+#define philox_finish LEVELED(philox_finish)
+#define philox_columns LEVELED(philox_columns)
+#define philox_part LEVELED(philox_part)
+#define philox_row LEVELED(philox_row)
 #define philox_block LEVELED(philox_block)
 #define b_pack LEVELED(b_pack)
 #define b_unpack LEVELED(b_unpack)

@@ -3,6 +3,10 @@
 
 typedef struct { __m256 a, b; } f16;
 typedef struct { __m256i a, b; } u16;
+typedef struct { __m256i even_a, odd_a, even_b, odd_b; } p16; /* lanes of even and of odd number of either half */
+typedef struct { __m256i a, b; } h32;
+typedef struct { __m256i a, b; } b64;
+typedef struct { __m256 a, b; } m16;
 
 #define BOTH(type, f) (type){f(x.a, y.a), f(x.b, y.b)}
 
@@ -56,6 +60,7 @@ LANE_FN u16 u_iota(uint32_t first)
     return BOTH(u16, _mm256_add_epi32);
 }
 LANE_FN u16 u_shr(u16 x, int n) { return (u16){_mm256_srli_epi32(x.a, n), _mm256_srli_epi32(x.b, n)}; }
+LANE_FN u16 u_shl(u16 x, int n) { return (u16){_mm256_slli_epi32(x.a, n), _mm256_slli_epi32(x.b, n)}; }
 LANE_FN u16 u_trunc(f16 x) { return (u16){_mm256_cvttps_epi32(x.a), _mm256_cvttps_epi32(x.b)}; }
 LANE_FN u16 u_less(u16 x, u16 y)
 {
@@ -75,31 +80,59 @@ LANE_FN u16 u_select_ge(f16 x, f16 y, u16 yes, u16 no)
     return (u16){_mm256_blendv_epi8(no.a, yes.a, _mm256_castps_si256(_mm256_cmp_ps(x.a, y.a, _CMP_GE_OQ))),
                  _mm256_blendv_epi8(no.b, yes.b, _mm256_castps_si256(_mm256_cmp_ps(x.b, y.b, _CMP_GE_OQ)))};
 }
-LANE_FN u16 u_outside(u16 marks, f16 x, f16 lo, f16 hi)
+LANE_FN m16 m_full(void)
 {
-    __m256 a = _mm256_or_ps(_mm256_cmp_ps(x.a, lo.a, _CMP_NGE_UQ), _mm256_cmp_ps(x.a, hi.a, _CMP_NLE_UQ));
-    __m256 b = _mm256_or_ps(_mm256_cmp_ps(x.b, lo.b, _CMP_NGE_UQ), _mm256_cmp_ps(x.b, hi.b, _CMP_NLE_UQ));
-    return (u16){_mm256_or_si256(marks.a, _mm256_castps_si256(a)), _mm256_or_si256(marks.b, _mm256_castps_si256(b))};
+    const __m256 ones = _mm256_castsi256_ps(_mm256_set1_epi32(-1));
+    return (m16){ones, ones};
 }
-LANE_FN int u_any(u16 x) { __m256i y = _mm256_or_si256(x.a, x.b); return !_mm256_testz_si256(y, y); }
+LANE_FN m16 m_within(m16 m, f16 x, f16 lo, f16 hi)
+{
+    const __m256 a = _mm256_and_ps(_mm256_cmp_ps(x.a, lo.a, _CMP_GE_OQ), _mm256_cmp_ps(x.a, hi.a, _CMP_LE_OQ));
+    const __m256 b = _mm256_and_ps(_mm256_cmp_ps(x.b, lo.b, _CMP_GE_OQ), _mm256_cmp_ps(x.b, hi.b, _CMP_LE_OQ));
+    return (m16){_mm256_and_ps(m.a, a), _mm256_and_ps(m.b, b)};
+}
+LANE_FN int m_is_full(m16 m) { return _mm256_movemask_ps(_mm256_and_ps(m.a, m.b)) == 0xff; }
 LANE_FN __m256i LEVELED(mulhi_half)(__m256i a, __m256i b)
 {
     __m256i even = _mm256_mul_epu32(a, b), odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
     return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
 }
 LANE_FN u16 u_mulhi(u16 x, u16 y) { return BOTH(u16, LEVELED(mulhi_half)); }
-LANE_FN void LEVELED(mulhilo_half)(__m256i a, __m256i m, __m256i *hi, __m256i *lo)
-{
-    __m256i even = _mm256_mul_epu32(a, m), odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), m);
-    *hi = _mm256_blend_epi32(_mm256_shuffle_epi32(even, 0xF5), odd, 0xAA);
-    *lo = _mm256_blend_epi32(even, _mm256_shuffle_epi32(odd, 0xA0), 0xAA);
-}
-LANE_FN void u_mulhilo(u16 x, uint32_t m, u16 *hi, u16 *lo)
+#define EACH_PART(f) (p16){f(x.even_a), f(x.odd_a), f(x.even_b), f(x.odd_b)}
+#define HIGH(x) _mm256_srli_epi64(x, 32)
+LANE_FN p16 p_wide(u16 x) { return (p16){x.a, HIGH(x.a), x.b, HIGH(x.b)}; }
+LANE_FN p16 p_high(p16 x) { return EACH_PART(HIGH); }
+LANE_FN p16 p_mul(p16 x, uint32_t m)
 {
     const __m256i y = _mm256_set1_epi64x(m);
-    LEVELED(mulhilo_half)(x.a, y, &hi->a, &lo->a);
-    LEVELED(mulhilo_half)(x.b, y, &hi->b, &lo->b);
+#define TIMES(x) _mm256_mul_epu32(x, y)
+    return EACH_PART(TIMES);
+#undef TIMES
 }
+LANE_FN p16 p_xor(p16 x, uint32_t y)
+{
+    const __m256i z = _mm256_set1_epi32((int)y);
+#define XOR(x) _mm256_xor_si256(x, z)
+    return EACH_PART(XOR);
+#undef XOR
+}
+LANE_FN p16 p_mix(p16 x, p16 y, uint32_t key)
+{
+    x = p_xor(p_high(x), key);
+    return (p16){_mm256_xor_si256(x.even_a, y.even_a), _mm256_xor_si256(x.odd_a, y.odd_a),
+                 _mm256_xor_si256(x.even_b, y.even_b), _mm256_xor_si256(x.odd_b, y.odd_b)};
+}
+LANE_FN u16 u_high(p16 x)
+{
+    return (u16){_mm256_blend_epi32(HIGH(x.even_a), x.odd_a, 0xAA), _mm256_blend_epi32(HIGH(x.even_b), x.odd_b, 0xAA)};
+}
+LANE_FN u16 u_low(p16 x)
+{
+    return (u16){_mm256_blend_epi32(x.even_a, _mm256_slli_epi64(x.odd_a, 32), 0xAA),
+                 _mm256_blend_epi32(x.even_b, _mm256_slli_epi64(x.odd_b, 32), 0xAA)};
+}
+#undef EACH_PART
+#undef HIGH
 LANE_FN u16 u_load_bytes(const uint8_t *p)
 {
     __m128i bytes = _mm_loadu_si128((const __m128i *)p);
@@ -110,7 +143,63 @@ LANE_FN void u_store_bytes(uint8_t *p, u16 x)
     __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(x.a, x.b), 0xD8);
     _mm_storeu_si128((__m128i *)p, _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
 }
-LANE_FN void b_pack(uint8_t *out, const uint8_t *codes, int bits, size_t bytes) { bits_pack(out, codes, bits, bytes); }
+LANE_FN h32 h_bottoms(u16 x, u16 y)
+{
+    y = u_shl(y, 16);
+    return (h32){_mm256_blend_epi16(x.a, y.a, 0xAA), _mm256_blend_epi16(x.b, y.b, 0xAA)};
+}
+LANE_FN h32 h_tops(u16 x, u16 y)
+{
+    x = u_shr(x, 16);
+    return (h32){_mm256_blend_epi16(x.a, y.a, 0xAA), _mm256_blend_epi16(x.b, y.b, 0xAA)};
+}
+LANE_FN u16 u_evens(h32 x)
+{
+    const __m256i bottom = _mm256_set1_epi32(0xffff);
+    return (u16){_mm256_and_si256(x.a, bottom), _mm256_and_si256(x.b, bottom)};
+}
+LANE_FN u16 u_odds(h32 x) { return (u16){_mm256_srli_epi32(x.a, 16), _mm256_srli_epi32(x.b, 16)}; }
+LANE_FN h32 h_add(h32 x, h32 y) { return BOTH(h32, _mm256_add_epi16); }
+LANE_FN h32 h_add_less(h32 n, h32 x, h32 y)
+{
+    const __m256i one = _mm256_set1_epi16(1);
+    return (h32){_mm256_add_epi16(n.a, _mm256_min_epu16(_mm256_subs_epu16(y.a, x.a), one)),
+                 _mm256_add_epi16(n.b, _mm256_min_epu16(_mm256_subs_epu16(y.b, x.b), one))};
+}
+LANE_FN b64 b_load(const uint8_t *p)
+{
+    return (b64){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 32))};
+}
+LANE_FN b64 b_join(const u16 *x)
+{
+    uint8_t bytes[64] ALIGNED64;
+    for (int q = 0; q < 4; q++)
+        u_store_bytes(bytes + 16 * q, x[q]);
+    return b_load(bytes);
+}
+/* Lane l has bytes of x[0], x[2], x[1], x[3]: four lanes' bytes to a word of each, then the words. */
+LANE_FN b64 b_join_pairs(h32 x, h32 y)
+{
+    const __m256i words = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 2, 6, 10, 14, 1, 5, 9, 13, 3, 7, 11, 15));
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m256i a = _mm256_shuffle_epi8(_mm256_or_si256(x.a, _mm256_slli_epi16(y.a, 8)), words);
+    const __m256i b = _mm256_shuffle_epi8(_mm256_or_si256(x.b, _mm256_slli_epi16(y.b, 8)), words);
+    return (b64){_mm256_permutevar8x32_epi32(_mm256_unpacklo_epi32(a, b), order),
+                 _mm256_permutevar8x32_epi32(_mm256_unpackhi_epi32(a, b), order)};
+}
+LANE_FN void b_pack(uint8_t *out, b64 x, int bits, size_t bytes)
+{
+    if (bits == 4 && bytes == 32) {
+        const __m256i both = _mm256_set1_epi16(0x1001);
+        const __m256i packed = _mm256_packus_epi16(_mm256_maddubs_epi16(x.a, both), _mm256_maddubs_epi16(x.b, both));
+        _mm256_storeu_si256((__m256i *)out, _mm256_permute4x64_epi64(packed, 0xD8));
+        return;
+    }
+    uint8_t codes[64] ALIGNED64;
+    _mm256_store_si256((__m256i *)codes, x.a);
+    _mm256_store_si256((__m256i *)(codes + 32), x.b);
+    bits_pack(out, codes, bits, bytes);
+}
 LANE_FN void b_unpack(uint8_t *codes, const uint8_t *in, int bits, size_t bytes) { bits_unpack(codes, in, bits, bytes); }
 
 #undef BOTH

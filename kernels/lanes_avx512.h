@@ -3,6 +3,10 @@
 
 typedef __m512 f16;
 typedef __m512i u16;
+typedef struct { __m512i even, odd; } p16; /* lanes of even and of odd number */
+typedef __m512i h32;
+typedef __m512i b64;
+typedef __mmask16 m16;
 
 LANE_FN f16 f_load(const float *p) { return _mm512_loadu_ps(p); }
 LANE_FN void f_store(float *p, f16 x) { _mm512_storeu_ps(p, x); }
@@ -33,6 +37,7 @@ LANE_FN u16 u_and(u16 x, u16 y) { return _mm512_and_si512(x, y); }
 LANE_FN u16 u_or(u16 x, u16 y) { return _mm512_or_si512(x, y); }
 LANE_FN u16 u_xor3(u16 x, u16 y, u16 z) { return _mm512_ternarylogic_epi32(x, y, z, 0x96); }
 LANE_FN u16 u_shr(u16 x, int n) { return _mm512_srli_epi32(x, (unsigned)n); }
+LANE_FN u16 u_shl(u16 x, int n) { return _mm512_slli_epi32(x, (unsigned)n); }
 LANE_FN u16 u_trunc(f16 x) { return _mm512_cvttps_epi32(x); }
 LANE_FN u16 u_less(u16 x, u16 y) { return _mm512_maskz_set1_epi32(_mm512_cmplt_epi32_mask(x, y), 1); }
 LANE_FN u16 u_add_less(u16 n, u16 x, u16 y)
@@ -44,27 +49,62 @@ LANE_FN u16 u_add_ge(u16 n, f16 x, f16 y)
     return _mm512_mask_add_epi32(n, _mm512_cmp_ps_mask(x, y, _CMP_GE_OQ), n, _mm512_set1_epi32(1));
 }
 LANE_FN u16 u_select_ge(f16 x, f16 y, u16 yes, u16 no) { return _mm512_mask_mov_epi32(no, _mm512_cmp_ps_mask(x, y, _CMP_GE_OQ), yes); }
-LANE_FN u16 u_outside(u16 marks, f16 x, f16 lo, f16 hi)
+LANE_FN m16 m_full(void) { return 0xffff; }
+LANE_FN m16 m_within(m16 m, f16 x, f16 lo, f16 hi)
 {
-    __mmask16 out = _mm512_cmp_ps_mask(x, lo, _CMP_NGE_UQ) | _mm512_cmp_ps_mask(x, hi, _CMP_NLE_UQ);
-    return _mm512_mask_set1_epi32(marks, out, 1);
+    return _mm512_mask_cmp_ps_mask(_mm512_mask_cmp_ps_mask(m, x, lo, _CMP_GE_OQ), x, hi, _CMP_LE_OQ);
 }
-LANE_FN int u_any(u16 x) { return _mm512_test_epi32_mask(x, x) != 0; }
+LANE_FN int m_is_full(m16 m) { return m == 0xffff; }
 LANE_FN u16 u_mulhi(u16 x, u16 y)
 {
     __m512i even = _mm512_mul_epu32(x, y), odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), _mm512_srli_epi64(y, 32));
     return _mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd);
 }
-/* Shuffles, not shifts: the multiplications already fill the port that shifts run on. */
-LANE_FN void u_mulhilo(u16 x, uint32_t m, u16 *hi, u16 *lo)
+LANE_FN p16 p_wide(u16 x) { return (p16){x, _mm512_srli_epi64(x, 32)}; }
+LANE_FN p16 p_mul(p16 x, uint32_t m)
 {
     const __m512i y = _mm512_set1_epi64((long long)m);
-    __m512i even = _mm512_mul_epu32(x, y), odd = _mm512_mul_epu32(_mm512_shuffle_epi32(x, (_MM_PERM_ENUM)0xF5), y);
-    *hi = _mm512_mask_shuffle_epi32(odd, 0x5555, even, (_MM_PERM_ENUM)0xF5);
-    *lo = _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, (_MM_PERM_ENUM)0xA0);
+    return (p16){_mm512_mul_epu32(x.even, y), _mm512_mul_epu32(x.odd, y)};
 }
+/* Shuffles, not shifts: the multiplications already fill the port that shifts run on. */
+LANE_FN p16 p_high(p16 x)
+{
+    return (p16){_mm512_shuffle_epi32(x.even, (_MM_PERM_ENUM)0xF5), _mm512_shuffle_epi32(x.odd, (_MM_PERM_ENUM)0xF5)};
+}
+LANE_FN p16 p_xor(p16 x, uint32_t y) { return (p16){_mm512_xor_si512(x.even, u_set(y)), _mm512_xor_si512(x.odd, u_set(y))}; }
+LANE_FN p16 p_mix(p16 x, p16 y, uint32_t key)
+{
+    x = p_high(x);
+    return (p16){u_xor3(x.even, y.even, u_set(key)), u_xor3(x.odd, y.odd, u_set(key))};
+}
+LANE_FN u16 u_high(p16 x) { return _mm512_mask_shuffle_epi32(x.odd, 0x5555, x.even, (_MM_PERM_ENUM)0xF5); }
+LANE_FN u16 u_low(p16 x) { return _mm512_mask_shuffle_epi32(x.even, 0xAAAA, x.odd, (_MM_PERM_ENUM)0xA0); }
 LANE_FN u16 u_load_bytes(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 LANE_FN void u_store_bytes(uint8_t *p, u16 x) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(x)); }
+LANE_FN h32 h_bottoms(u16 x, u16 y) { return _mm512_mask_blend_epi16(0xAAAAAAAA, x, _mm512_slli_epi32(y, 16)); }
+LANE_FN h32 h_tops(u16 x, u16 y) { return _mm512_mask_blend_epi16(0xAAAAAAAA, _mm512_srli_epi32(x, 16), y); }
+LANE_FN u16 u_evens(h32 x) { return _mm512_and_si512(x, _mm512_set1_epi32(0xffff)); }
+LANE_FN u16 u_odds(h32 x) { return _mm512_srli_epi32(x, 16); }
+LANE_FN h32 h_add(h32 x, h32 y) { return _mm512_add_epi16(x, y); }
+LANE_FN h32 h_add_less(h32 n, h32 x, h32 y)
+{
+    return _mm512_mask_add_epi16(n, _mm512_cmplt_epu16_mask(x, y), n, _mm512_set1_epi16(1));
+}
+LANE_FN b64 b_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
+LANE_FN b64 b_join(const u16 *x)
+{
+    const __m256i low = _mm256_set_m128i(_mm512_cvtepi32_epi8(x[1]), _mm512_cvtepi32_epi8(x[0]));
+    const __m256i high = _mm256_set_m128i(_mm512_cvtepi32_epi8(x[3]), _mm512_cvtepi32_epi8(x[2]));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+/* Where byte f of the block is, if lane l has bytes of x[0], x[2], x[1] and x[3]. */
+static const uint8_t LEVELED(pair_order)[64] ALIGNED64 = {
+    0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 2, 6, 10, 14, 18, 22, 26, 30, 34, 38, 42, 46, 50, 54, 58, 62,
+    1, 5, 9, 13, 17, 21, 25, 29, 33, 37, 41, 45, 49, 53, 57, 61, 3, 7, 11, 15, 19, 23, 27, 31, 35, 39, 43, 47, 51, 55, 59, 63};
+LANE_FN b64 b_join_pairs(h32 x, h32 y)
+{
+    return _mm512_permutexvar_epi8(_mm512_load_si512(LEVELED(pair_order)), _mm512_or_si512(x, _mm512_slli_epi16(y, 8)));
+}
 /* Byte j of the packed block comes from byte j % bits of word j / bits; and back. Row: bits. */
 static const uint8_t LEVELED(pack_order)[9][64] ALIGNED64 = {
     {0},
@@ -118,10 +158,14 @@ LANE_FN __m512i LEVELED(join_fields)(__m512i x, uint64_t low, int width, int shi
     const __m512i down = _mm512_and_si512(_mm512_srl_epi64(x, _mm_cvtsi32_si128(shift)), mask);
     return _mm512_or_si512(_mm512_and_si512(x, _mm512_set1_epi64((long long)low)), down);
 }
-/* Eight words of eight codes: bits.h's three steps, then one byte permutation drops the empty bytes. */
-LANE_FN void b_pack(uint8_t *out, const uint8_t *codes, int bits, size_t bytes)
+/* Eight words of eight codes: bits.h's three steps, then one byte permutation drops the empty bytes. Four bits, the default, take
+ * one multiplication. */
+LANE_FN void b_pack(uint8_t *out, b64 x, int bits, size_t bytes)
 {
-    __m512i x = _mm512_loadu_si512(codes);
+    if (bits == 4 && bytes == 32) {
+        _mm256_storeu_si256((__m256i *)out, _mm512_cvtepi16_epi8(_mm512_maddubs_epi16(x, _mm512_set1_epi16(0x1001))));
+        return;
+    }
     if (bits < 8) {
         x = LEVELED(join_fields)(x, FIELDS(bits, 16), bits, 8 - bits);
         x = LEVELED(join_fields)(x, FIELDS(2 * bits, 32), 2 * bits, 16 - 2 * bits);

@@ -3,6 +3,10 @@
 
 typedef struct { float x[16]; } f16;
 typedef struct { uint32_t x[16]; } u16;
+typedef struct { uint64_t x[16]; } p16;
+typedef struct { uint16_t x[32]; } h32;
+typedef struct { uint8_t x[64]; } b64;
+typedef struct { int x[16]; } m16;
 
 #define EACH_LANE for (int l = 0; l < 16; l++)
 
@@ -33,6 +37,7 @@ LANE_FN u16 u_and(u16 a, u16 b) { EACH_LANE a.x[l] &= b.x[l]; return a; }
 LANE_FN u16 u_or(u16 a, u16 b) { EACH_LANE a.x[l] |= b.x[l]; return a; }
 LANE_FN u16 u_xor3(u16 a, u16 b, u16 c) { EACH_LANE a.x[l] ^= b.x[l] ^ c.x[l]; return a; }
 LANE_FN u16 u_shr(u16 a, int n) { EACH_LANE a.x[l] >>= n; return a; }
+LANE_FN u16 u_shl(u16 a, int n) { EACH_LANE a.x[l] <<= n; return a; }
 /* signed: every integer compared here is below 2**31 */
 LANE_FN u16 u_min(u16 a, u16 b) { EACH_LANE a.x[l] = (int32_t)a.x[l] < (int32_t)b.x[l] ? a.x[l] : b.x[l]; return a; }
 /* toward zero; a value that no int32 holds, NaN among them, gives 2**31 as the vector instructions do */
@@ -49,22 +54,55 @@ LANE_FN u16 u_add_less(u16 n, u16 a, u16 b) { EACH_LANE n.x[l] += (int32_t)a.x[l
 /* n + (a >= b) */
 LANE_FN u16 u_add_ge(u16 n, f16 a, f16 b) { EACH_LANE n.x[l] += a.x[l] >= b.x[l]; return n; }
 LANE_FN u16 u_select_ge(f16 a, f16 b, u16 yes, u16 no) { EACH_LANE no.x[l] = a.x[l] >= b.x[l] ? yes.x[l] : no.x[l]; return no; }
-/* marks the lanes where a is not in [lo, hi]; NaN never is */
-LANE_FN u16 u_outside(u16 marks, f16 a, f16 lo, f16 hi) { EACH_LANE marks.x[l] |= !(a.x[l] >= lo.x[l] && a.x[l] <= hi.x[l]); return marks; }
-LANE_FN int u_any(u16 a) { uint32_t r = 0; EACH_LANE r |= a.x[l]; return r != 0; }
+LANE_FN m16 m_full(void) { m16 r; EACH_LANE r.x[l] = 1; return r; }
+/* m, but for lanes where a is not in [lo, hi]; NaN never is */
+LANE_FN m16 m_within(m16 m, f16 a, f16 lo, f16 hi) { EACH_LANE m.x[l] &= a.x[l] >= lo.x[l] && a.x[l] <= hi.x[l]; return m; }
+LANE_FN int m_is_full(m16 m) { int r = 1; EACH_LANE r &= m.x[l]; return r; }
 LANE_FN u16 u_mulhi(u16 a, u16 b) { EACH_LANE a.x[l] = (uint32_t)(((uint64_t)a.x[l] * b.x[l]) >> 32); return a; }
-LANE_FN void u_mulhilo(u16 a, uint32_t m, u16 *hi, u16 *lo)
-{
-    EACH_LANE {
-        uint64_t product = (uint64_t)a.x[l] * m;
-        hi->x[l] = (uint32_t)(product >> 32);
-        lo->x[l] = (uint32_t)product;
-    }
-}
+/* Lanes of 64 bits, for products. p_mul: of the low halves, which are all that p_wide, p_xor and p_mix vouch for. */
+LANE_FN p16 p_wide(u16 a) { p16 r; EACH_LANE r.x[l] = a.x[l]; return r; }
+LANE_FN p16 p_mul(p16 a, uint32_t m) { EACH_LANE a.x[l] = (a.x[l] & 0xffffffff) * m; return a; }
+LANE_FN p16 p_high(p16 a) { EACH_LANE a.x[l] >>= 32; return a; }
+LANE_FN p16 p_xor(p16 a, uint32_t b) { EACH_LANE a.x[l] ^= b; return a; }
+/* p_high(a) ^ b ^ key */
+LANE_FN p16 p_mix(p16 a, p16 b, uint32_t key) { EACH_LANE a.x[l] = a.x[l] >> 32 ^ b.x[l] ^ key; return a; }
+LANE_FN u16 u_high(p16 a) { u16 r; EACH_LANE r.x[l] = (uint32_t)(a.x[l] >> 32); return r; }
+LANE_FN u16 u_low(p16 a) { u16 r; EACH_LANE r.x[l] = (uint32_t)a.x[l]; return r; }
 LANE_FN u16 u_load_bytes(const uint8_t *p) { u16 r; EACH_LANE r.x[l] = p[l]; return r; }
 LANE_FN void u_store_bytes(uint8_t *p, u16 a) { EACH_LANE p[l] = (uint8_t)a.x[l]; }
+/* Halves of two u16, a's in even places: the bottom and the top ones; and back. */
+LANE_FN h32 h_bottoms(u16 a, u16 b)
+{
+    h32 r;
+    EACH_LANE r.x[2 * l] = (uint16_t)a.x[l], r.x[2 * l + 1] = (uint16_t)b.x[l];
+    return r;
+}
+LANE_FN h32 h_tops(u16 a, u16 b)
+{
+    h32 r;
+    EACH_LANE r.x[2 * l] = (uint16_t)(a.x[l] >> 16), r.x[2 * l + 1] = (uint16_t)(b.x[l] >> 16);
+    return r;
+}
+LANE_FN u16 u_evens(h32 a) { u16 r; EACH_LANE r.x[l] = a.x[2 * l]; return r; }
+LANE_FN u16 u_odds(h32 a) { u16 r; EACH_LANE r.x[l] = a.x[2 * l + 1]; return r; }
+LANE_FN h32 h_add(h32 a, h32 b) { for (int l = 0; l < 32; l++) a.x[l] = (uint16_t)(a.x[l] + b.x[l]); return a; }
+/* n + (a < b), unsigned */
+LANE_FN h32 h_add_less(h32 n, h32 a, h32 b)
+{
+    for (int l = 0; l < 32; l++)
+        n.x[l] = (uint16_t)(n.x[l] + (a.x[l] < b.x[l]));
+    return n;
+}
+/* 64 bytes: the lowest of x[0], x[1], x[2], x[3]; of pairs (x[0], x[1]), (x[2], x[3]), numbers below 256 */
+LANE_FN b64 b_load(const uint8_t *p) { b64 r; memcpy(r.x, p, 64); return r; }
+LANE_FN b64 b_join(const u16 *x) { b64 r; for (int q = 0; q < 4; q++) EACH_LANE r.x[16 * q + l] = (uint8_t)x[q].x[l]; return r; }
+LANE_FN b64 b_join_pairs(h32 a, h32 b)
+{
+    const u16 x[4] = {u_evens(a), u_odds(a), u_evens(b), u_odds(b)};
+    return b_join(x);
+}
 /* 64 codes of a block to `bytes` bytes of a row's bitstream, and back */
-LANE_FN void b_pack(uint8_t *out, const uint8_t *codes, int bits, size_t bytes) { bits_pack(out, codes, bits, bytes); }
+LANE_FN void b_pack(uint8_t *out, b64 codes, int bits, size_t bytes) { bits_pack(out, codes.x, bits, bytes); }
 LANE_FN void b_unpack(uint8_t *codes, const uint8_t *in, int bits, size_t bytes) { bits_unpack(codes, in, bits, bytes); }
 
 #undef EACH_LANE

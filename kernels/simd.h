@@ -17,11 +17,13 @@
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define ALIGNED64 __attribute__((aligned(64)))
 #define UNROLL(n) _Pragma(CAT_STRING(GCC unroll n))
+#define PREFETCH(p) __builtin_prefetch(p)
 #define CAT_STRING(x) #x
 #else
 #define ALWAYS_INLINE static inline
 #define ALIGNED64
 #define UNROLL(n)
+#define PREFETCH(p) (void)(p)
 #endif
 
 #define ZIPML_X86 0
