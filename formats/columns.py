@@ -152,6 +152,16 @@ def find_column(item: Label, names: Sequence[str] | None, width: int, where: str
     return number % width
 
 
+def check_names(names: Sequence[str], where: str) -> None:
+    """Raise `DataError` if two columns have the same name."""
+    seen: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if name in seen:
+            what = f"name {name!r}" if name else "empty name"
+            raise DataError(f"{where}: columns with index {seen[name]} and {index} have the same {what}")
+        seen[name] = index
+
+
 def suggest(wanted: str, names: Sequence[str] | None) -> str:
     """Say which names there are, the nearest ones first or only."""
     if not names:

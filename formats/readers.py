@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, OptionError, SourceError
 from .arrays import FrameSource, array_source
+from .arrow import FeatherSource, ParquetSource, TableSource, stream_blocks
 from .binary import H5Source, NpySource, NpzSource
 from .columns import Columns, Options
+from .folder import FolderSource, files_in, natural
 from .iterables import iterable_source
+from .libsvm import LibsvmSource
 from .sources import Source, sliceable
+from .streams import check_magic
 from .text import CsvSource
+from .zarrs import ZarrSource, is_zarr
 
-EXTENSIONS = (".npy", ".npz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".h5", ".hdf5")
+_PACKED = ("", ".gz", ".zst", ".bz2")
+_CSV = tuple(f"{kind}{packed}" for kind in (".csv", ".tsv") for packed in _PACKED)
+_LIBSVM = tuple(f"{kind}{packed}" for kind in (".svm", ".libsvm", ".svmlight") for packed in _PACKED)
+_PARQUET, _FEATHER, _H5, _ZARR = (".parquet", ".pq"), (".feather", ".arrow", ".ipc"), (".h5", ".hdf5"), (".zarr", ".zip")
+EXTENSIONS = (".npy", ".npz", *_CSV, *_LIBSVM, *_PARQUET, *_FEATHER, *_H5, *_ZARR)
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 def open_source(
-    path: str | os.PathLike[str],
+    path: Paths,
     *,
     label: Columns | None = None,
     dataset: str | None = None,
     columns: Columns | None = None,
     keep: Columns | None = None,
 ) -> Source:
-    """Open a file of numbers by its extension.
+    """Open a file of numbers by its extension, or several with the same columns as one.
 
     Parameters
     ----------
-    path : path
-        `.npy`, `.npz`, `.csv`, `.tsv` (both also `.gz`), `.h5` or `.hdf5`.
+    path : path, or sequence of paths
+        `.npy`, `.npz`; `.csv`, `.tsv`, libsvm text (`.svm`, `.libsvm`, `.svmlight`), all also `.gz`, `.zst` or `.bz2`;
+        `.parquet`, `.feather` (Arrow IPC), `.h5`, `.hdf5`, `.zarr`, `.zarr.zip`. Or a folder of such files, or a pattern of
+        names with `*`, `?` or `[...]`: sorted naturally, part-2 before part-10.
     label : str, int, or sequence of these, optional
         The label: a column's name or its index, which may be negative or a numeric string. In `.npz` and `.h5` also
         the name of a 1-D array of as many values as there are rows. Several: a list, or separated by commas.
@@ -60,32 +72,68 @@ def open_source(
     MissingDependencyError
         If pyarrow is needed and not installed.
     """
+    options = Options(label, columns, keep, dataset)
+    if not isinstance(path, str | os.PathLike):
+        paths = [os.fspath(part) for part in path]
+        if not paths:
+            raise OptionError("no files to read: an empty list")
+        return _open_all(f"{paths[0]} and {len(paths) - 1} more", paths, options) if len(paths) > 1 else _open(paths[0], options)
     name = os.fspath(path)
-    lower = name.lower()
-    extension = next((e for e in sorted(EXTENSIONS, key=len, reverse=True) if lower.endswith(e)), None)
+    if is_zarr(name):
+        return _open(name, options)
     # Not Path's: Path("") is the working folder, and they raise where a folder may not be searched.
+    if os.path.isdir(name):  # noqa: PTH112
+        return _open_all(name, files_in(name), options)
+    if not os.path.exists(name) and glob.has_magic(name):  # noqa: PTH110
+        return _open_all(name, sorted(glob.glob(name, recursive=True), key=natural), options)  # noqa: PTH207
+    return _open(name, options)
+
+
+def _open_all(name: str, paths: list[str], options: Options) -> Source:
+    if not paths:
+        raise SourceError(f"{name}: no files, or only hidden ones")
+    unread = next((path for path in paths if _extension(path) is None and not is_zarr(path)), None)
+    if unread is not None:
+        kinds = ", ".join(sorted({known for path in paths if (known := _extension(path))}))
+        hint = f"; name those that are meant by a pattern such as '*{kinds.split(', ')[0]}'" if kinds else ""
+        raise SourceError(f"{unread}: a file that is not read{f' beside {kinds}' if kinds else ''}{hint}")
+    sources = [_open(path, options) for path in paths]
+    text = [source for source in sources if isinstance(source, LibsvmSource)]
+    for source in text:  # the greatest index of one file may be of any
+        source.fit(min(one.limits[0] for one in text), max(one.limits[1] for one in text))
+    return FolderSource(name, sources)
+
+
+def _extension(path: str) -> str | None:
+    return next((end for end in sorted(EXTENSIONS, key=len, reverse=True) if path.lower().endswith(end)), None)
+
+
+def _open(name: str, options: Options) -> Source:
+    """Open one file."""
+    if is_zarr(name):
+        return ZarrSource(name, options)
     if os.path.isdir(name):  # noqa: PTH112
         raise SourceError(f"{name}: is a folder, not a file")
     if not os.path.exists(name):  # noqa: PTH110
         raise SourceError(f"{name}: no such file")
+    extension = _extension(name)
     if extension is None:
         raise SourceError(f"{name}: the extension says no format that is read; those are {', '.join(EXTENSIONS)}")
-    try:
-        with Path(name).open("rb") as file:
-            empty = not file.read(1)
-    except OSError as error:
-        raise SourceError(f"{name}: cannot be opened: {error.strerror or error}") from error
-    if empty:
-        raise DataError(f"{name}: the file is empty (0 bytes)")
-    options = Options(label, columns, keep, dataset)
-    if extension in (".npz", ".h5", ".hdf5"):
-        container = NpzSource if extension == ".npz" else H5Source
-        return container(name, options)
-    if dataset is not None:
-        raise OptionError(f"{name}: dataset={dataset!r} is for .npz and .h5 files, this one holds a single table")
+    check_magic(name, extension)
+    if extension in _ZARR:
+        raise DataError(f"{name}: a zip archive without a Zarr array or group in it; unpack it")
+    kinds = {".npz": NpzSource} | dict.fromkeys(_H5, H5Source)
+    if extension in kinds:
+        return kinds[extension](name, options)
+    if options.dataset is not None:
+        raise OptionError(f"{name}: dataset={options.dataset!r} is for .npz, .h5 and .zarr; this one holds a single table")
     if extension == ".npy":
         return NpySource(name, options)
-    return CsvSource(name, options, separator="\t" if extension.startswith(".tsv") else None)
+    if extension in _CSV:
+        return CsvSource(name, options, separator="\t" if extension.startswith(".tsv") else None)
+    if extension in _LIBSVM:
+        return LibsvmSource(name, options)
+    return (ParquetSource if extension in _PARQUET else FeatherSource)(name, options)
 
 
 def as_source(
@@ -130,8 +178,16 @@ def as_source(
     if isinstance(X, str | os.PathLike):
         _refuse(y, Options(), "a file", "has its label named with label=")
         return open_source(X, label=label, columns=columns, keep=keep)
+    if isinstance(X, list | tuple) and X and all(isinstance(part, str | os.PathLike) for part in X):
+        _refuse(y, Options(), "files", "have their labels named with label=")
+        return open_source(X, label=label, columns=columns, keep=keep)
     if all(hasattr(X, attribute) for attribute in ("columns", "dtypes", "iloc", "to_numpy")):
         return FrameSource(X, y, "X", options)
+    if hasattr(X, "read_next_batch"):
+        _refuse(y, Options(), "a stream of record batches", "has its labels named with label=")
+        return stream_source(X, options, spool_dir)
+    if hasattr(X, "__arrow_c_stream__"):
+        return TableSource(X, y, "X", options)
     if isinstance(X, np.ndarray) or hasattr(X, "__array__") or hasattr(X, "nnz") or sliceable(X):
         return array_source(X, y, options=options)
     if isinstance(X, list | tuple) and not _holds_blocks(X):
@@ -141,6 +197,14 @@ def as_source(
         return iterable_source(X, spool_dir)
     hint = "; pass one of its datasets" if isinstance(X, Mapping) else ""
     raise OptionError(f"X: a {type(X).__name__} is not a path, an array, a DataFrame or an iterable of blocks{hint}")
+
+
+def stream_source(reader: Any, options: Options, spool_dir: str | os.PathLike[str] | None) -> Source:
+    """Read a one-shot stream of record batches."""
+    blocks, known = stream_blocks(reader, options)
+    source = iterable_source(blocks, spool_dir, "X")
+    source.columns, source.label_name, source.label_names = known.columns, known.label_name, known.label_names
+    return source
 
 
 def _refuse(y: Any, options: Options, what: str, why: str) -> None:

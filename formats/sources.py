@@ -50,6 +50,12 @@ class Block:
     labels: Array | None
     kept: dict[str, Array] | None = None
 
+    def rows(self, start: int, stop: int) -> Block:
+        """Return some of the rows, without a copy."""
+        labels = None if self.labels is None else self.labels[start:stop]
+        kept = None if self.kept is None else {name: column[start:stop] for name, column in self.kept.items()}
+        return Block(self.values[start:stop], labels, kept)
+
 
 @runtime_checkable
 class Source(Protocol):

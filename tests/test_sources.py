@@ -465,7 +465,7 @@ def test_user_defined_source_is_taken():
 def test_file_errors(tmp_path):
     with pytest.raises(SourceError, match=r"none\.npy: no such file"):
         open_source(tmp_path / "none.npy")
-    with pytest.raises(SourceError, match=r"is a folder"):
+    with pytest.raises(SourceError, match=r": no files, or only hidden ones"):
         open_source(tmp_path)
     with pytest.raises(SourceError, match="no such file"):
         open_source("")
@@ -473,7 +473,7 @@ def test_file_errors(tmp_path):
     with pytest.raises(SourceError, match=r"no format that is read; those are \.npy, \.npz, \.csv, .*\.hdf5"):
         open_source(tmp_path / "x.xlsx")
     (tmp_path / "x.csv").write_bytes(b"1,2\n")
-    with pytest.raises(OptionError, match=r"dataset='X' is for \.npz and \.h5"):
+    with pytest.raises(OptionError, match=r"dataset='X' is for \.npz, \.h5 and \.zarr"):
         open_source(tmp_path / "x.csv", dataset="X")
 
 
@@ -931,7 +931,7 @@ def test_csv_place_counts_blank_lines(tmp_path):
 BAD_TABLES = [
     (
         "a,ocean\n1,2\n3,NEAR BAY\n",
-        r"row 2 \(line 3\), column 'ocean': 'NEAR BAY' is not a number; leave the column out or",
+        r"row 2 \(line 3\), column 'ocean': 'NEAR BAY' is not a number; leave the column out with columns=",
     ),
     ("a,b\n\n1,2\n\n3,x\n", r"row 2 \(line 5\), column 'b': 'x'"),
     ("1,2\n3,x\n", r"row 2 \(line 2\), column index 1: 'x' is not a number"),
@@ -940,7 +940,7 @@ BAD_TABLES = [
     ("a,b\n1,\u0663\n", "column 'b': '\u0663'"),
     ("a,b\n1," + "z" * 99 + "\n", "column 'b': 'z{37}...' is not"),
     ("a;b\n1,5;2\n", r"column 'a': '1,5' is not a number; decimal commas are not read"),
-    ("a b\n1 2\n", r"column 'a b': '1 2' is not a number; cells are separated by comma"),
+    ("a b\n1\n2 3\n", r"row 2 \(line 3\), column 'a b': '2 3' is not a number; cells are separated by comma"),
     ("a,b\n1,2\n1,true\n", r"row 2 \(line 3\), column 'b': 'true' is not a number; write 1 and 0"),
     ("a,b\n1,true\n1,7\n", r"row 2 \(line 3\), column 'b': '7' is not a number; the column starts with true"),
     ("a,b\n1,2\n3\n", r"row 2 \(line 3\): 1 cells, expected 2"),
@@ -1006,16 +1006,16 @@ def test_csv_memory_and_progress(tmp_path):
     assert source.bytes_read() is None and source.nbytes == size
     passing = source.blocks(1 << 30)
     block = next(passing)
-    # A block comes of 256 KiB of text and a row begun before, whatever is asked for.
-    assert len(block.values) * len(row) <= (1 << 18) + len(row)
+    # A block comes of 512 KiB of text and a row begun before, whatever is asked for.
+    assert len(block.values) * len(row) <= (1 << 19) + len(row)
     passing.close()
     largest, positions, count = 0, [], 0
     for block in source.blocks(1 << 30):
         largest = max(largest, len(block.values))
         count += len(block.values)
         positions.append(source.bytes_read())
-    assert count == 200_000 and largest * len(row) <= (1 << 18) + len(row)
-    assert positions == sorted(positions) and 0 < positions[0] <= positions[-1] <= size  # a thread may read ahead, to the end
+    assert count == 200_000 and largest * len(row) <= (1 << 19) + len(row)
+    assert positions == sorted(positions) and 0 < positions[0] < positions[-1] <= size
     assert source.bytes_read() == size
 
 
@@ -1029,11 +1029,10 @@ def test_csv_row_longer_than_a_batch(tmp_path):
 
 @pytest.mark.usefixtures("pyarrow")
 def test_csv_long_lines(tmp_path, monkeypatch):
-    path = save_text(tmp_path / "x.csv", "a,b\n1,2\n3," + "0" * (1 << 20) + "4\n")
-    with pytest.raises(DataError, match=r"x\.csv: cannot be read as numbers: .*straddl"):
-        drain(open_source(path))
-    monkeypatch.setattr("zipml_codec.formats.text._LONGEST_LINE", 1 << 20)
-    with pytest.raises(DataError, match=r"x\.csv: line 3 is over 1 MiB long, not a table"):
+    path = save_text(tmp_path / "x.csv", "a,b\n1,2\n3," + "0" * (2 << 20) + "4\n")
+    expect(open_source(path), np.array([[1.0, 2], [3, 4]]))
+    monkeypatch.setattr("zipml_codec.formats.streams.LONGEST_LINE", 1 << 20)
+    with pytest.raises(DataError, match=r"x\.csv: a line is over 1 MiB long, not a table"):
         drain(open_source(path))
 
 
@@ -1046,18 +1045,18 @@ def test_gzip_errors(tmp_path):
     rng = np.random.default_rng(0)
     data = gzip.compress("\n".join(map(repr, rng.normal(size=50_000).tolist())).encode())
     (tmp_path / "x.csv").write_bytes(data)
-    with pytest.raises(DataError, match=r"x\.csv: gzip-compressed; rename it"):
+    with pytest.raises(DataError, match=r"x\.csv: gzip-compressed, not what \.csv says; rename it to end in \.gz"):
         open_source(tmp_path / "x.csv")
     path.write_bytes(data[:-9])
-    with pytest.raises(DataError, match="damaged gzip data"):
+    with pytest.raises(DataError, match="damaged or truncated gzip data"):
         drain(open_source(path))
     path.write_bytes(data[:12])
-    with pytest.raises(DataError, match="damaged gzip data"):
+    with pytest.raises(DataError, match="damaged or truncated gzip data"):
         open_source(path)
     broken = bytearray(data)
     broken[-6] ^= 1
     path.write_bytes(broken)
-    with pytest.raises(DataError, match="damaged gzip data"):
+    with pytest.raises(DataError, match="damaged or truncated gzip data"):
         drain(open_source(path))
 
 
