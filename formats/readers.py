@@ -73,25 +73,30 @@ def open_source(
         If pyarrow is needed and not installed.
     """
     options = Options(label, columns, keep, dataset)
-    if not isinstance(path, str | os.PathLike):
-        paths = [os.fspath(part) for part in path]
-        if not paths:
-            raise OptionError("no files to read: an empty list")
-        return _open_all(f"{paths[0]} and {len(paths) - 1} more", paths, options) if len(paths) > 1 else _open(paths[0], options)
-    name = os.fspath(path)
-    if is_zarr(name):
-        return _open(name, options)
+    given = [os.fspath(path)] if isinstance(path, str | os.PathLike) else [os.fspath(part) for part in path]
+    if not given:
+        raise OptionError("no files to read: an empty list")
+    paths = [file for name in given for file in _files(name)]
+    if paths == given and len(given) == 1:
+        return _open(given[0], options)
+    return _open_all(given[0] if len(given) == 1 else f"{given[0]} and {len(given) - 1} more", paths, options)
+
+
+def _files(name: str) -> list[str]:
+    """Return the files of a folder, or that a pattern fits; what is one file, as it is."""
     # Not Path's: Path("") is the working folder, and they raise where a folder may not be searched.
-    if os.path.isdir(name):  # noqa: PTH112
-        return _open_all(name, files_in(name), options)
-    if not os.path.exists(name) and glob.has_magic(name):  # noqa: PTH110
-        return _open_all(name, sorted(glob.glob(name, recursive=True), key=natural), options)  # noqa: PTH207
-    return _open(name, options)
+    if os.path.isdir(name) and not is_zarr(name):  # noqa: PTH112
+        found = files_in(name)
+    elif not os.path.exists(name) and glob.has_magic(name):  # noqa: PTH110
+        found = sorted(glob.glob(name, recursive=True), key=natural)  # noqa: PTH207
+    else:
+        return [name]
+    if not found:
+        raise SourceError(f"{name}: no files, or only hidden ones")
+    return found
 
 
 def _open_all(name: str, paths: list[str], options: Options) -> Source:
-    if not paths:
-        raise SourceError(f"{name}: no files, or only hidden ones")
     unread = next((path for path in paths if _extension(path) is None and not is_zarr(path)), None)
     if unread is not None:
         kinds = ", ".join(sorted({known for path in paths if (known := _extension(path))}))

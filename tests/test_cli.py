@@ -110,6 +110,24 @@ def test_version_and_help(zipml):
         assert "Usage: zipml" in zipml(name, "--help")
 
 
+def test_compress_several_files(zipml, fails, folder):
+    """Shell's lists, folders and quoted patterns; columns by name or index."""
+    os.mkdir("in")
+    for number in (1, 2, 10):
+        with open(f"in/part-{number}.csv", "w") as file:
+            file.write("a,b,c,d\n" + "".join(f"{number},{i},{i * i},{i % 3}\n" for i in range(50)))
+    for names in (["in"], ["in/*.csv"], ["in/part-1.csv", "in/part-2.csv", "in/part-10.csv"]):
+        about = json.loads(zipml("compress", *names, "-o", "x.zipml.h5", "--overwrite", "--label=d", "--columns=c,0", "--json"))
+        assert (about["rows"], about["features"]) == (150, 2)
+        with zipml_codec.open("x.zipml.h5") as data:
+            assert data.columns == ("c", "a") and data.labels.tolist() == [i % 3 for i in range(50)] * 3
+            np.testing.assert_allclose(data.decode()[:, 1], np.repeat([1, 2, 10], 50), atol=3)
+    assert json.loads(zipml("levels", "in", "--columns", "b", "--json"))["features"] == 1
+    with open("in/part-3.csv", "w") as file:
+        file.write("a,b,c,e\n1,2,3,4\n")
+    fails("compress", "in", "-o", "y.zipml.h5", says=("part-3.csv: column 3 is 'e'", "part-1.csv it is 'd'"))
+
+
 def test_compress_and_info(zipml, raw):
     out = zipml("compress", raw, "--label", "target", "-o", "a.zipml.h5")
     assert "300 x 4" in out and "ratio" in out and "dropped" not in out and "\x1b" not in out

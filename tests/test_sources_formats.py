@@ -574,6 +574,7 @@ def test_folders_that_are_mixed(tmp_path):
     with pytest.raises(SourceError, match=r"readme\.md: a file that is not read beside \.csv; .* by a pattern such as '\*\.csv'"):
         open_source(tmp_path)
     expect(open_source(tmp_path / "*.csv"), np.array([[1.0, 2]]))
+    expect(open_source([tmp_path / "*.csv", tmp_path / "1.csv"]), np.array([[1.0, 2], [1, 2]]))
     with pytest.raises(OptionError, match="no files to read"):
         open_source([])
     write(tmp_path / "2.parquet", pa.table({"k": pa.array([1, 2], pa.int32()), "x": [1.0, 2]}))

@@ -52,8 +52,18 @@ File = Annotated[Path, typer.Argument(help="A zipml file.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output once the new one is complete.")]
 Threads = Annotated[int | None, typer.Option(help="Default: the physical cores, or what OMP_NUM_THREADS says.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
-Label = Annotated[str | None, typer.Option(help="The label's column: a name or an index; in .npz and .h5 also an array.")]
-DatasetName = Annotated[str | None, typer.Option("--dataset", help="Which array of an .npz or .h5 file to read.")]
+Sources = Annotated[
+    list[Path],
+    typer.Argument(
+        help=".npy, .npz, .csv, .tsv, .svm, .libsvm (text also .gz, .zst, .bz2), .parquet, .feather, .h5, .zarr; a folder or "
+        "quoted pattern of such files, or several, with the same columns.", show_default=False,
+    ),
+]  # fmt: skip
+Label = Annotated[
+    str | None, typer.Option(help="The label's column, by name or index; several: a,b; in .npz, .h5 and .zarr also an array.")
+]
+Columns = Annotated[str | None, typer.Option(help="Features, by name or index: a,b,3.", show_default="all but labels and kept")]
+DatasetName = Annotated[str | None, typer.Option("--dataset", help="Which array of an .npz, .h5 or .zarr to read.")]
 
 
 def _show_version(asked: bool) -> None:
@@ -76,9 +86,11 @@ def _start(
 
 @app.command()
 def compress(
-    source: Annotated[Path, typer.Argument(help=".csv, .tsv (also .gz), .npy, .npz or .h5", show_default=False)],
+    source: Sources,
     output: Annotated[Path, typer.Option("--output", "-o", help="The zipml file, usually NAME.zipml.h5.", show_default=False)],
     label: Label = None,
+    columns: Columns = None,
+    keep: Annotated[str | None, typer.Option(help="Columns to carry through exactly, numbers or text: id,name.")] = None,
     dataset: DatasetName = None,
     bits: Annotated[str, typer.Option(help="Bits a value, 1..8, or auto: the fewest that meet --target-error.")] = "4",
     samples: Annotated[
@@ -106,13 +118,13 @@ def compress(
     nonfinite: Annotated[str, typer.Option(help="Rows with NaN or infinity: raise an error, or drop them.")] = "raise",
     as_json: Json = False,
 ) -> None:
-    """Compress a file of numbers."""
+    """Compress a file of numbers, or several with the same columns."""
     if samples is None:
         samples = 1 if rounding == "nearest" else 2
     request = Request(
         _width(bits), samples, levels, shared_levels, rounding, seed, zstd, threads, nonfinite, grid, target_error, clip
     )
-    with open_source(source, label=label, dataset=dataset) as rows:
+    with open_source(source, label=label, columns=columns, keep=keep, dataset=dataset) as rows:
         data, report = compress_with_report(rows, None, output, request, overwrite=overwrite, progress=not as_json)
     float_bytes = _float_bytes(data)
     data.close()
@@ -153,8 +165,9 @@ def _width(text: str, option: str = "--bits") -> int | str:
 
 @app.command()
 def levels(
-    source: Annotated[Path, typer.Argument(help="What `zipml compress` takes.", show_default=False)],
+    source: Annotated[list[Path], typer.Argument(help="What `zipml compress` takes.", show_default=False)],
     label: Label = None,
+    columns: Columns = None,
     dataset: DatasetName = None,
     bits: Annotated[str, typer.Option(help="Widths, separated by commas or as a range.")] = "2..8",
     samples: Annotated[int, typer.Option(help="Samples that a code stands for.")] = 1,
@@ -172,7 +185,7 @@ def levels(
     """Show what uniform and variance-optimal levels of each width cost, and what the optimal ones save."""
     from .surveying import Choice, look
 
-    with open_source(source, label=label, dataset=dataset) as rows:
+    with open_source(source, label=label, columns=columns, dataset=dataset) as rows:
         choice = Choice(bits, samples, shared_levels, plot, feature, save, overwrite, threads)
         result = look(rows, choice, Progress.on_terminal if not as_json else None)
     if as_json:
