@@ -20,6 +20,7 @@ from zipml_codec import open as open_file
 from zipml_codec.errors import CorruptError, FormatError
 from zipml_codec.formats import container
 from zipml_codec.formats.arrays import array_source
+from zipml_codec.formats.columns import Options
 
 BITS = [(1, 1), (3, 2), (4, 2), (5, 3), (8, 1)]
 NAMES = ["plain", "with,comma", "grüß \U0001f40d", "", 'quo"te']
@@ -72,27 +73,49 @@ def read_datasets(file, header):
         "digests": ("<u8", (chunks,)),
         "sample_rows": ("<i8", (count,)),
     }
-    shapes |= {
-        "sample_values": ("<f4", (count, n)),
-        "labels": ("<f4", (K,)),
-        "row_digests": ("<u8", (1, chunks)),
-        "columns": ("|u1", (data.get("columns", [""]).__len__(),)),
-    }
-    assert {*shapes} - {"labels", "row_digests", "columns"} <= {*data} <= {*shapes}
-    assert ("labels" in data) == ("row_digests" in data)
+    shapes["sample_values"] = ("<f4", (count, n))
+    optional = {name: ("|u1", data[name].shape) for name in ("columns", "label_names", "kept_names") if name in data}
+    rows = ["labels"] * ("labels" in data) + [f"kept_{number}" for number in range(len(names(data, "kept_names")))]
+    if rows:
+        optional["row_digests"] = ("<u8", (len(rows), chunks))
+    if "labels" in data:
+        optional["labels"] = ("<f4", (K, *data["labels"].shape[1:]))
+        assert data["labels"].shape[1:] == () or data["labels"].shape[1] >= 2
+    for name in rows[rows[:1] == ["labels"] :]:
+        array = data[name]
+        assert array.dtype.kind in "biufS"
+        assert array.dtype.kind != "S" or h5py.check_string_dtype(array.dtype).encoding == "utf-8"
+        optional[name] = (array.dtype.newbyteorder("<").str, (K,))
+    shapes |= optional
+    assert {*data} == {*shapes}
     digests = {}
     for name, array in data.items():
         assert (array.dtype.str, array.shape) == shapes[name], name
         assert file[name].chunks is None
-        if name == "labels":
-            assert [xxh3(part) for part in np.split(array, range(size, K, size))] == data["row_digests"][0].tolist()
+        if name in rows:
+            found = [xxh3(part) for part in np.split(array, range(size, K, size))]
+            assert found == data["row_digests"][rows.index(name)].tolist()
             continue
         digests[name] = f"{xxh3(array):016x}"
         assert int(file[name].attrs["xxh3"]) == xxh3(array), name
-    rows = {"labels": "<f4"} if "labels" in data else {}
-    text = json.dumps({"digests": digests, "header": header, "row_arrays": rows}, sort_keys=True, separators=(",", ":"))
+    types = {name: data[name].dtype.str + "".join(f"*{size}" for size in data[name].shape[1:]) for name in rows}
+    text = json.dumps({"digests": digests, "header": header, "row_arrays": types}, sort_keys=True, separators=(",", ":"))
     assert xxhash.xxh3_64_intdigest(text.encode("ascii")) == int(file.attrs["xxh3"])
     return data
+
+
+def names(data, dataset):
+    """Names of columns, labels or kept columns."""
+    return json.loads(data[dataset].tobytes()) if dataset in data else []
+
+
+def kept_columns(data):
+    """Kept columns by name; text as str."""
+    columns = {name: data[f"kept_{number}"] for number, name in enumerate(names(data, "kept_names"))}
+    return {
+        name: column if column.dtype.kind != "S" else np.array([text.decode() for text in column.tolist()], object)
+        for name, column in columns.items()
+    }
 
 
 def read_codes(packed, header):
@@ -133,8 +156,8 @@ def read(path):
         assert found == ([(32015, 1, (header["zstd"],)), (3, 0, ())] if header["zstd"] else [])
         packed = codes[()]
         places = [(c.byte_offset, c.size) for c in map(codes.id.get_chunk_info, range(codes.id.get_num_chunks()))]
-        for name in ("labels", "sample_values"):
-            places += [(file[name].id.get_offset(), file[name].nbytes)] if name in file and file[name].size else []
+        arrays = [file[name] for name in file if name in ("labels", "sample_values") or re.fullmatch(r"kept_\d+", name)]
+        places += [(array.id.get_offset(), array.nbytes) for array in arrays if array.size]
         covered, free = ({at for o, size in r for at in range(o, o + size)} for r in (ranges, places))
         assert covered == free and ranges == sorted(ranges)
     padded = np.zeros((len(data["digests"]) * header["chunk_rows"], header["stride"]), np.uint8)
@@ -186,6 +209,48 @@ def test_a_reader_from_the_specification(tmp_path, small_chunks, bits, samples, 
                 np.testing.assert_array_equal(getattr(ours, name), data[name])
             np.testing.assert_array_equal(data["sample_values"], X[data["sample_rows"]])
             assert (np.diff(data["sample_rows"]) > 0).all()
+
+
+def some_kept(rows=700):
+    """A column of every type that is kept exactly, with its extremes."""
+    rng = np.random.default_rng(5)
+    columns = {}
+    for kind in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"):
+        about = np.iinfo(kind)
+        columns[kind] = rng.integers(about.min, about.max, rows, kind, endpoint=True)
+        columns[kind][:2] = about.min, about.max
+    for kind in ("float16", "float32", "float64"):
+        columns[kind] = rng.normal(size=rows).astype(kind)
+        columns[kind][:4] = np.nan, -np.inf, -0.0, np.finfo(kind).smallest_subnormal
+    columns["bool"] = rng.random(rows) < 0.5
+    texts = ["", " ", "a", "\U0001f40d" * 9, "line\nbreak", 'quo"te,', "e\u0301", "\ufeffx", "x" * 300]
+    columns["text / of.all %kinds\0"] = np.array([texts[i % len(texts)] for i in range(rows)], object)
+    columns[""] = np.array([f"U {i}" for i in range(rows)])
+    return columns
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("zstd", [None, 3])
+def test_labels_and_kept_columns_as_specified(tmp_path, small_chunks, count, zstd):
+    X, _ = table()
+    y = np.random.default_rng(1).normal(size=(700, count)).astype(np.float32)
+    kept, path = some_kept(), tmp_path / "f.zipml.h5"
+    with compress(X, y, path=path, keep=kept, zstd=zstd) as ours:
+        _, data, _, values = read(path)
+        np.testing.assert_array_equal(ours.decode(), values)
+        np.testing.assert_array_equal(data["labels"], y[:, 0] if count == 1 else y)
+        np.testing.assert_array_equal(ours.labels, data["labels"])
+        columns = kept_columns(data)
+        assert list(columns) == list(ours.kept) == list(kept)
+        for name, wanted in kept.items():
+            for found in (columns[name], ours.kept[name]):
+                assert found.dtype == (wanted.dtype if wanted.dtype.kind != "U" else object)
+                assert found.tolist() == wanted.tolist() or found.tobytes() == wanted.tobytes(), name
+        with pyfive.File(path) as other:
+            np.testing.assert_array_equal(other["labels"][:], data["labels"])
+            for number, name in enumerate(kept):
+                wanted = data[f"kept_{number}"]
+                assert other[f"kept_{number}"][:].astype(wanted.dtype).tobytes() == wanted.tobytes(), name
 
 
 def test_nearest_rounding_is_said(tmp_path):
@@ -248,11 +313,24 @@ def test_codes_take_their_bits(tmp_path, rows, features, bits):
 
 # ---- Damage ----
 
+
+def labelled_source():
+    """Rows with two labels and two kept columns, all of them named."""
+    X, y = table()
+    keep = {"id": np.arange(700) + 2**40, "text": np.array([f"row {row}" for row in range(700)], object)}
+    source = array_source(X, np.stack([y, -y], axis=1), "X", NAMES, Options(keep=keep))
+    source.label_names = ("y", "minus y")
+    return source
+
+
+NAMED = ["codes", "labels", "levels", "digests", "noise", "mean", "error", "columns", "label_names", "kept_names"]
+
+
 @pytest.mark.parametrize("zstd", [None, 3])
-@pytest.mark.parametrize("name", ["codes", "labels", "levels", "digests", "noise", "mean", "error", "columns"])
+@pytest.mark.parametrize("name", [*NAMED, "kept_0", "kept_1"])
 def test_every_dataset_has_a_digest(tmp_path, small_chunks, name, zstd):
     path = tmp_path / "f"
-    compress(array_source(*table(), "X", NAMES), path=path, zstd=zstd).close()
+    compress(labelled_source(), path=path, zstd=zstd).close()
     with h5py.File(path) as file:
         where = file[name].id.get_chunk_info(1).byte_offset if name == "codes" else file[name].id.get_offset()
     content, ranges, _ = unseal(path.read_bytes())

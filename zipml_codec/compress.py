@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike
@@ -24,6 +24,7 @@ from .formats.output import check_output
 from .formats.readers import as_source
 from .formats.sources import Source
 from .formats.writer import ContainerWriter
+from .kept import KeptTypes
 from .kernels.codes import GROUP
 from .progress import Progress, no_progress
 from .request import TARGET_ERROR, Request
@@ -59,6 +60,9 @@ def compress(
     y: Any = None,
     *,
     path: str | PathLike[str],
+    label: Any = None,
+    columns: Any = None,
+    keep: Any = None,
     bits: int | str = 4,
     samples: int = 2,
     levels: Any = "optimal",
@@ -79,12 +83,16 @@ def compress(
     Parameters
     ----------
     X : array_like of shape (rows, features), str or path, or iterable
-        An array or memmap; a file that `zipml compress` reads; or an iterable of row blocks, or of (X, y) blocks, of
-        unknown number. What can be iterated once only is spooled to disk beside the output.
-    y : array_like of shape (rows,), optional
+        An array or memmap; a file that `zipml compress` reads; or an iterable of row blocks, or of (X, y) or (X, y, kept)
+        blocks, of unknown number. What can be iterated once only is spooled to disk beside the output.
+    y : array_like of shape (rows,) or (rows, labels), optional
         Labels, stored as float32.
     path : str or path
         The file to write. It appears when it is complete and verified, or not at all.
+    label, columns, keep : str, int, or list of these, optional
+        Which columns of a file or a DataFrame are labels, features (by default all that are neither labels nor kept), and
+        kept: by name, or by index, which may be negative; text with commas names several. Kept columns, numbers or text,
+        are carried through exactly (`Dataset.kept`). With arrays, `keep` may be a dict of names and columns.
     bits : int, or "auto"
         Bits a value, 1..8. auto: the fewest that meet `target_error`.
     samples : int
@@ -142,7 +150,8 @@ def compress(
     request = Request(
         bits, samples, levels, shared_levels, rounding, seed, zstd, threads, nonfinite, grid, target_error, clip
     )
-    return compress_with_report(X, y, path, request, overwrite=overwrite, progress=progress)[0]
+    chosen = {"label": label, "columns": columns, "keep": keep}
+    return compress_with_report(X, y, path, request, chosen, overwrite=overwrite, progress=progress)[0]
 
 
 def compress_with_report(
@@ -150,6 +159,7 @@ def compress_with_report(
     y: Any,
     path: str | PathLike[str],
     request: Request,
+    chosen: Mapping[str, Any] | None = None,
     *,
     overwrite: bool = False,
     progress: bool | Callable[..., Progress] = False,
@@ -163,9 +173,9 @@ def compress_with_report(
     bounds = None if given is None else (given.bounds[:, 0], given.bounds[:, -1])
     clip = bounds if request.clip else None
     with ExitStack() as stack:
-        source = stack.enter_context(as_source(X, y, spool_dir=target.parent))
+        source = stack.enter_context(as_source(X, y, spool_dir=target.parent, **(chosen or {})))
         first = Rows(source, nonfinite, "statistics", bars, clip)
-        statistics, has_labels = _statistics(first, request, given, names, workers)
+        statistics, labels, kept = _statistics(first, request, given, names, workers)
         codec, choice, found = _codec(source, statistics, request, given, workers)
         _warn_of_rounding(source, statistics, first.rounded, codec.bits)
         _warn_of_labels(source, *first.labels_rounded)
@@ -175,16 +185,17 @@ def compress_with_report(
             "nonfinite": nonfinite,
             "source": source.name,
             "dropped_rows": first.dropped,
-            "label": source.label_name,
         } | found
         header = make_header(statistics, codec, request.seed, check_zstd(request.zstd), options)
-        arrays = _arrays(statistics, codec, header, source.columns)
+        arrays = _arrays(statistics, codec, header)
+        for name, texts in {"columns": source.columns, "label_names": source.label_names, "kept_names": kept.names}.items():
+            if (encoded := encode_names(texts or None)) is not None:
+                arrays[name] = encoded
         if first.clipped is not None:
             arrays["clipped"] = first.clipped
-        rowwise = {"labels": np.dtype("<f4")} if has_labels else {}
-        writer = ContainerWriter(target, header, arrays, rowwise, overwrite=overwrite)
+        writer = ContainerWriter(target, header, arrays, labels | kept.rowwise, overwrite=overwrite)
         with writer:
-            noise, error = _encode(Rows(source, nonfinite, "encoding", bars, clip), codec, header, writer, workers)
+            noise, error = _encode(Rows(source, nonfinite, "encoding", bars, clip), codec, kept, header, writer, workers)
             writer.finish(noise, error)
     dataset = Dataset(target)
     report = Report(
@@ -214,10 +225,12 @@ def _given(request: Request) -> tuple[Codec | None, tuple[str, ...] | None]:
 
 def _statistics(
     rows: Rows, request: Request, given: Codec | None, names: tuple[str, ...] | None, threads: int
-) -> tuple[ColumnStatistics, bool]:
-    """The first pass."""
+) -> tuple[ColumnStatistics, dict[str, np.dtype[Any]], KeptTypes]:
+    """The first pass: statistics, the row array of labels if there are any, types of kept columns."""
     statistics: ColumnStatistics | None = None
-    has_labels, source = False, rows.source
+    source = rows.source
+    labels: dict[str, np.dtype[Any]] = {}
+    kept = KeptTypes(source.name)
     for chunk in rows:
         if statistics is None:
             features = chunk.values.shape[1]
@@ -230,7 +243,9 @@ def _statistics(
                 )
             wanted = given is None and (request.levels == "optimal" or request.bits == "auto")
             statistics = ColumnStatistics(features, request.seed, wanted, request.shared_levels)
-            has_labels = chunk.labels is not None
+            if chunk.labels is not None:
+                labels = {"labels": np.dtype(("<f4", chunk.labels.shape[1:]))}
+        kept.add(chunk.kept, chunk.first_row)
         if not statistics.add(chunk.values, threads):
             row, column = (int(at[0]) for at in np.nonzero(~np.isfinite(chunk.values)))
             value = f"{chunk.values[row, column]}"
@@ -242,7 +257,7 @@ def _statistics(
     if statistics is None or statistics.rows == 0:
         reason = f": all {rows.dropped} hold NaN or infinity" if rows.dropped else ""
         raise DataError(f"{source.name}: there are no rows to compress{reason}")
-    return statistics, has_labels
+    return statistics, labels, kept
 
 
 def _check_within(chunk: Chunk, given: Codec, source: Source) -> None:
@@ -301,11 +316,14 @@ def _warn_of_rounding(
         )
 
 
-def _warn_of_labels(source: Source, lost: float, spread: float) -> None:
+def _warn_of_labels(source: Source, lost: NDArray[np.float64], spread: NDArray[np.float64]) -> None:
     """Say so where float32, in which labels are stored, moves them by more than LABEL_LOSS of their range."""
-    if lost > LABEL_LOSS * spread:
+    bad = np.flatnonzero(lost > LABEL_LOSS * spread)
+    if len(bad):
+        first, name = int(bad[0]), source.label_names[bad[0]] if source.label_names else int(bad[0])
+        which = "labels" if len(lost) == 1 else f"labels {name!r}{f' and {len(bad) - 1} more' if len(bad) > 1 else ''}"
         warnings.warn(
-            f"{source.name}: labels: float32 moves them by up to {lost:g}, against a range of {spread:g}; "
+            f"{source.name}: {which}: float32 moves them by up to {lost[first]:g}, against a range of {spread[first]:g}; "
             "subtract a constant first",
             PrecisionWarning,
             stacklevel=4,
@@ -347,12 +365,10 @@ def make_header(statistics: ColumnStatistics, codec: Codec, seed: int, zstd: int
     )
 
 
-def _arrays(
-    statistics: ColumnStatistics, codec: Codec, header: Header, columns: tuple[str, ...] | None
-) -> dict[str, NDArray[Any]]:
+def _arrays(statistics: ColumnStatistics, codec: Codec, header: Header) -> dict[str, NDArray[Any]]:
     share = SAMPLE_SHARE * header.rows * row_bytes(header.features, header.bits)
     numbers, values = statistics.sample.take(int(share // (4 * header.features + 8)))
-    arrays: dict[str, NDArray[Any]] = {
+    return {
         "levels": codec.bounds,
         "low": statistics.low,
         "high": statistics.high,
@@ -361,14 +377,12 @@ def _arrays(
         "sample_rows": numbers,
         "sample_values": values,
     }
-    names = encode_names(columns)
-    return arrays if names is None else arrays | {"columns": names}
 
 
 def _encode(
-    rows: Rows, codec: Codec, header: Header, writer: ContainerWriter, threads: int
+    rows: Rows, codec: Codec, kept: KeptTypes, header: Header, writer: ContainerWriter, threads: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The second pass: codes and labels to the file; the noise D and the mean squared error of each feature."""
+    """The second pass: codes, labels and kept columns to the file; the noise D and the mean squared error of each feature."""
     size, features = block_rows(codec.features), codec.features
     packed = np.empty((size, codec.stride), np.uint8)
     groups = np.empty((2, -(-size // GROUP), features), np.float32)
@@ -390,6 +404,8 @@ def _encode(
         writer.write_codes(packed[:count])
         if chunk.labels is not None:
             writer.write_rows("labels", chunk.labels)
+        for name, values in kept.encoded(chunk.kept, chunk.first_row):
+            writer.write_rows(name, values)
         row += count
     if row != header.rows:
         raise DataError(f"{rows.source.name}: the second pass over it gave {row} rows, the first {header.rows}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,17 +15,56 @@ from .arrays import check_integer, check_seed, thread_count
 from .codec import Codec
 from .errors import FormatError, OptionError, RowError
 from .formats.container import ContainerReader
+from .kept import from_bytes, type_name
 from .order import EpochOrder
 
 Rows = slice | ArrayLike | None
 
 
 class Batch(NamedTuple):
-    """Rows of one mini-batch: decoded values float32 (m, features), labels float32 (m,) or None, row numbers int64 (m,)."""
+    """Rows of one mini-batch: decoded values float32 (m, features), labels or None, row numbers int64 (m,).
+
+    Labels are float32 (m,), or (m, labels) where the file has several.
+    """
 
     X: NDArray[np.float32]
     y: NDArray[np.float32] | None
     rows: NDArray[np.int64]
+
+
+class Kept(Mapping[str, NDArray[Any]]):
+    """Kept columns of a file by name, (rows,), exactly as they were: text as str, dtype object. Read and checked at first use."""
+
+    def __init__(self, file: ContainerReader) -> None:
+        self._file, self._places = file, {name: f"kept_{number}" for number, name in enumerate(file.kept_names)}
+        self._read: dict[str, NDArray[Any]] = {}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._read:
+            self._read[name] = from_bytes(self._file.read_rows(self._places[name]))
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, name: object) -> bool:  # Mapping's own would read the column
+        return name in self._places
+
+    @property
+    def dtypes(self) -> dict[str, np.dtype[Any]]:
+        """Types of the columns in the file, where text is bytes of a fixed length."""
+        return {name: self._file.rowwise[place].dtype for name, place in self._places.items()}
+
+    def rows(self, first: int, last: int, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
+        """Rows first..last-1 of all columns, or of some, without the rest of them in memory."""
+        chosen = self._places if names is None else names
+        return {name: from_bytes(self._file.read_rows(self._places[name], first, last)) for name in chosen}
+
+    def __repr__(self) -> str:
+        return f"Kept({{{', '.join(f'{name!r}: {type_name(dtype)}' for name, dtype in self.dtypes.items())}}})"
 
 
 class Dataset:
@@ -41,7 +80,10 @@ class Dataset:
     bits, samples : int
     levels : ndarray of shape (features or 1, intervals + 1), float32
     columns : tuple of str, or None
-    labels : ndarray of shape (rows,), float32, or None
+    labels : ndarray of shape (rows,), or (rows, labels) where there are several, float32, or None
+    label_names : tuple of str, or None
+    kept : mapping of str to ndarray of shape (rows,)
+        Columns that were carried through exactly, row ids say, by name; read when they are asked for.
     noise : ndarray of shape (features,), float64
         D: the mean over rows of the rounding's variance of a feature's mean code, (u-a)(a-l)/k; 0 for nearest rounding.
     error : ndarray of shape (features,), float64
@@ -73,7 +115,8 @@ class Dataset:
         self.mean, self.std, self.low, self.high = (arrays[name] for name in ("mean", "std", "low", "high"))
         self.clipped: NDArray[np.uint64] | None = arrays.get("clipped")
         self.sample_rows, self.sample_values = arrays["sample_rows"], arrays["sample_values"]
-        self.columns = self._file.columns
+        self.columns, self.label_names = self._file.columns, self._file.label_names
+        self.kept = Kept(self._file)
         self._labels: NDArray[np.float32] | None = None
 
     @property
@@ -92,6 +135,11 @@ class Dataset:
     def has_labels(self) -> bool:
         """Whether the file has labels."""
         return self._file.has_labels
+
+    @property
+    def labels_a_row(self) -> int:
+        """Number of labels of each row."""
+        return self._file.labels_a_row
 
     @property
     def options(self) -> dict[str, Any]:

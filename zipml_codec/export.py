@@ -188,7 +188,7 @@ def _write_h5(dataset: Dataset, files: list[Output], bar: Progress) -> None:
         if dataset.columns is not None:
             content["X"].attrs.create("columns", list(dataset.columns), dtype=h5py.string_dtype())
         if dataset.has_labels:
-            content["labels"].attrs["name"] = str(dataset.options.get("label") or "label")
+            content["labels"].attrs["name"] = str((dataset.label_names or ["label"])[0])
         offsets = {name: int(content[name].id.get_offset()) for name in shapes}
     file.reserve(os.fstat(file.descriptor).st_size)
     for first, part in _chunks(dataset, bar):
@@ -220,7 +220,7 @@ def _header(dataset: Dataset) -> list[str]:
         return []
     names = [f"x{i}" for i in range(dataset.shape[1])] if dataset.columns is None else list(dataset.columns)
     if dataset.has_labels:
-        label = str(dataset.options.get("label") or "label")
+        label = str((dataset.label_names or ["label"])[0])
         while label in names:
             label += "_"
         names.append(label)

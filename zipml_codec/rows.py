@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError
-from .formats.sources import Source
+from .formats.sources import Block, Source
 from .kernels.codes import GROUP
 from .progress import Progress
 
@@ -21,11 +21,12 @@ ADVICE = "leave such rows out with nonfinite='drop' (--nonfinite drop), or fill 
 
 @dataclass
 class Chunk:
-    """Rows in the form that the kernels take: float32 values, labels or None, and each row's number in the source."""
+    """Rows in the form that the kernels take: float32 values, labels or None, kept columns in parts, the first row's number."""
 
     values: NDArray[np.float32]
     labels: NDArray[np.float32] | None
     first_row: int
+    kept: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
 
 
 def block_rows(features: int) -> int:
@@ -50,12 +51,13 @@ class Rows:
         self.dropped = self.bytes = 0
         self.wide = False  # whether the source's numbers have a greater range than float32
         self._moved: NDArray[np.float64] | None = None  # least and most that float32 moved values of each column by
-        self._labels_moved: NDArray[np.float64] | None = None  # the same of labels, and their own least and most
+        self._labels_moved: NDArray[np.float64] | None = None  # the same of each label, and its own least and most
         self._name, self._progress = name, progress
 
     def __iter__(self) -> Iterator[Chunk]:
         buffer: NDArray[np.float32] | None = None
         labels: NDArray[np.float32] | None = None
+        kept: dict[str, list[NDArray[Any]]] = {}
         filled = row = 0
         size = MOST_ROWS if self.source.features is None else block_rows(self.source.features)
         with self._progress(self._name, self.source.rows, self.source.nbytes) as bar:
@@ -64,30 +66,29 @@ class Rows:
                 if buffer is None:
                     size = block_rows(values.shape[1])
                     buffer = np.empty((size, values.shape[1]), np.float32)
-                    labels = None if y is None else np.empty(size, np.float32)
+                    labels = None if y is None else np.empty((size, *y.shape[1:]), np.float32)
                 self._measure(values)
                 if y is not None:
-                    if y.ndim != 1:
-                        raise DataError(f"{self.source.name}: {y.shape[1]} labels; files hold one")
                     self._measure_labels(y)
                 direct = values.dtype == np.float32 and values.flags.c_contiguous and values.flags.aligned
                 if filled == 0 and len(values) == size and direct and self.nonfinite == "raise":
-                    chunk = Chunk(values, None if y is None else self._labels(y, row), row)  # no copy
+                    whole = {key: [column] for key, column in (block.kept or {}).items()}
+                    chunk = Chunk(values, None if y is None else self._labels(y, row), row, whole)  # no copy
                     yield self._clip(chunk) if self.clip else chunk
                 else:
                     done = 0
                     while done < len(values):
                         count = min(size - filled, len(values) - done)
-                        part, part_y = values[done : done + count], None if y is None else y[done : done + count]
-                        filled += self._fill(buffer, labels, filled, part, part_y, row + done)
+                        filled += self._fill(buffer, labels, kept, filled, _part(block, done, done + count), row + done)
                         done += count
                         if filled == size:
-                            yield self._clip(Chunk(buffer, labels, row + done - size))
-                            filled = 0
+                            yield self._clip(Chunk(buffer, labels, row + done - size, kept))
+                            kept, filled = {}, 0
                 row += len(values)
                 bar.advance(len(values), self.source.bytes_read())
         if buffer is not None and filled:
-            yield self._clip(Chunk(buffer[:filled], None if labels is None else labels[:filled], row - filled))
+            rest = None if labels is None else labels[:filled]
+            yield self._clip(Chunk(buffer[:filled], rest, row - filled, kept))
 
     def _clip(self, chunk: Chunk) -> Chunk:
         """Values moved to the nearest bound, and counted; NaN and infinity stay, to be found as such."""
@@ -98,7 +99,7 @@ class Rows:
         moved = np.where(np.isfinite(x), np.clip(x, low, high), x)
         count = np.count_nonzero(moved != x, axis=0)
         self.clipped = count if self.clipped is None else self.clipped + count
-        return Chunk(moved, chunk.labels, chunk.first_row)
+        return Chunk(moved, chunk.labels, chunk.first_row, chunk.kept)
 
     def _measure(self, values: NDArray[Any]) -> None:
         """Where float32 cannot hold what the source has, learn how far it moves values."""
@@ -115,21 +116,24 @@ class Rows:
     def _measure_labels(self, y: NDArray[Any]) -> None:
         if y.dtype != np.float64 and not (y.dtype.kind in "iu" and y.dtype.itemsize > 2):
             return
+        exact = y.reshape(len(y), -1).astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
-            moved = y.astype(np.float32) - y.astype(np.float64)
-        exact, moved = y[np.isfinite(moved)], moved[np.isfinite(moved)]
-        if len(moved):
-            bounds = np.array([[moved.min(), exact.min()], [moved.max(), exact.max()]], np.float64)
-            before = bounds if self._labels_moved is None else self._labels_moved
-            self._labels_moved = np.stack([np.minimum(before[0], bounds[0]), np.maximum(before[1], bounds[1])])
+            moved = exact.astype(np.float32) - exact
+        both, finite = np.stack([moved, exact]), np.isfinite(moved)
+        bounds = np.stack([
+            np.where(finite, both, np.inf).min(axis=1, initial=np.inf),
+            np.where(finite, both, -np.inf).max(axis=1, initial=-np.inf),
+        ])  # fmt: skip
+        before = bounds if self._labels_moved is None else self._labels_moved
+        self._labels_moved = np.stack([np.minimum(before[0], bounds[0]), np.maximum(before[1], bounds[1])])
 
     @property
-    def labels_rounded(self) -> tuple[float, float]:
-        """How far float32 moves labels apart, and how far apart they are."""
+    def labels_rounded(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How far float32 moves values of each label apart, and how far apart they are."""
         if self._labels_moved is None:
-            return 0.0, 0.0
+            return np.zeros(1), np.zeros(1)
         moved, spread = self._labels_moved[1] - self._labels_moved[0]
-        return float(moved), float(spread)
+        return moved, spread
 
     @property
     def rounded(self) -> NDArray[np.float64] | None:
@@ -140,30 +144,41 @@ class Rows:
         with np.errstate(over="ignore"):
             out = np.ascontiguousarray(y, dtype=np.float32)
         if not np.isfinite(out).all():
-            at = int(np.argmin(np.isfinite(out)))
-            raise DataError(f"{self.source.place(row + at, None)}: the label is {y[at]}: {ADVICE}")
+            at, label = (int(index) for index in np.argwhere(~np.isfinite(out.reshape(len(out), -1)))[0])
+            value = y.reshape(len(y), -1)[at, label]
+            raise DataError(f"{self.source.place(row + at, None, label)}: the label is {value}: {ADVICE}")
         return out
 
     def _fill(
         self,
         buffer: NDArray[np.float32],
         labels: NDArray[np.float32] | None,
+        kept: dict[str, list[NDArray[Any]]],
         filled: int,
-        values: NDArray[Any],
-        y: NDArray[Any] | None,
+        block: Block,
         row: int,
     ) -> int:
-        """Rows into the buffer from `filled` on; how many stayed."""
+        """Rows into the buffers from `filled` on; how many stayed."""
+        values, y, columns = block.values, block.labels, block.kept or {}
         if self.nonfinite == "drop":
             with np.errstate(over="ignore"):
                 keep = np.asarray(np.isfinite(values.astype(np.float32, copy=False)).all(axis=1))
                 if y is not None:
-                    keep &= np.isfinite(np.asarray(y, np.float32))
+                    keep &= np.isfinite(np.asarray(y, np.float32)).reshape(len(y), -1).all(axis=1)
             self.dropped += int(len(keep) - keep.sum())
             values, y = values[keep], None if y is None else y[keep]
+            columns = {key: column[keep] for key, column in columns.items()}
         target = buffer[filled : filled + len(values)]
         with np.errstate(over="ignore"):
             np.copyto(target, values, casting="unsafe")
         if labels is not None and y is not None:
             labels[filled : filled + len(values)] = self._labels(y, row)
+        for key, column in columns.items():
+            kept.setdefault(key, []).append(column)
         return len(values)
+
+
+def _part(block: Block, start: int, end: int) -> Block:
+    """Some rows of a block."""
+    labels = None if block.labels is None else block.labels[start:end]
+    return Block(block.values[start:end], labels, {key: column[start:end] for key, column in (block.kept or {}).items()})
