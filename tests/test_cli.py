@@ -132,7 +132,7 @@ def test_compress_and_info(zipml, raw):
     out = zipml("compress", raw, "--label", "target", "-o", "a.zipml.h5")
     assert "300 x 4" in out and "ratio" in out and "dropped" not in out and "\x1b" not in out
     about = json.loads(zipml("info", "a.zipml.h5", "--json"))
-    assert (about["rows"], about["features"], about["bits"], about["samples"], about["label"]) == (300, 4, 4, 2, "target")
+    assert (about["rows"], about["features"], about["bits"], about["samples"], about["label_names"]) == (300, 4, 4, 2, ["target"])
     assert [feature["name"] for feature in about["per_feature"]] == list("abcd")
     out = zipml("info", "a.zipml.h5")
     assert "4 bits, 2 samples" in out and "and 1 more" not in out and "raw.csv.gz" in out
@@ -494,7 +494,7 @@ def test_notes_and_state(zipml, folder):
         (["predict", "m.npz", "narrow.csv", "-o", "o"], ["3 features", "the model 4"]),
         (["predict", "m.npz", "nan.csv", "-o", "o"], ["row 3", "column 'c'"]),
         (["predict", "m.npz", "s.csv", "-o", "taken.csv"], "exists"),
-        (["predict", "m.npz", "f.zipml.h5", "-o", "o", "--label", "a"], "raw data"),
+        (["predict", "m.npz", "f.zipml.h5", "-o", "o", "--label", "a"], "no label 'a'; there is 'target'"),
         (["demo", "--output", "s.csv"], "s.csv"),
     ],
     ids=lambda value: "-".join(value)[:60] if isinstance(value, list) else "",

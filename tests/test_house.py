@@ -20,7 +20,7 @@ ORDER = [  # a module imports from rows above its own only; modules of one row d
      "formats.container"],
     ["formats.folder"],
     ["formats.readers", "formats.writer", "formats.salvage"],
-    ["codec", "order", "exact", "plan", "ahead", "kept"],
+    ["codec", "order", "exact", "plan", "ahead", "kept", "labels"],
     ["merging", "sketch"],
     ["levels", "dataset", "statistics", "rows"],
     ["tables", "stream", "saved"],

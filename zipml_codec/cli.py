@@ -32,6 +32,7 @@ from .export import decompress as export_rows
 from .export import predict_to_csv
 from .formats.output import check_output
 from .formats.readers import open_source
+from .kept import type_name
 from .model import Model, is_compressed
 from .progress import Progress
 from .repair import repair as repair_file
@@ -63,6 +64,7 @@ Label = Annotated[
     str | None, typer.Option(help="The label's column, by name or index; several: a,b; in .npz, .h5 and .zarr also an array.")
 ]
 Columns = Annotated[str | None, typer.Option(help="Features, by name or index: a,b,3.", show_default="all but labels and kept")]
+Keep = Annotated[str | None, typer.Option(help="Columns to carry through exactly, numbers or text: id,name.")]
 DatasetName = Annotated[str | None, typer.Option("--dataset", help="Which array of an .npz, .h5 or .zarr to read.")]
 
 
@@ -90,7 +92,7 @@ def compress(
     output: Annotated[Path, typer.Option("--output", "-o", help="The zipml file, usually NAME.zipml.h5.", show_default=False)],
     label: Label = None,
     columns: Columns = None,
-    keep: Annotated[str | None, typer.Option(help="Columns to carry through exactly, numbers or text: id,name.")] = None,
+    keep: Keep = None,
     dataset: DatasetName = None,
     bits: Annotated[str, typer.Option(help="Bits a value, 1..8, or auto: the fewest that meet --target-error.")] = "4",
     samples: Annotated[
@@ -226,7 +228,8 @@ def info(
         ("rows x features", f"{about['rows']:,} x {about['features']:,}"),
         ("codes", f"{_counted(about['bits'], 'bit')}, {_counted(about['samples'], 'sample')}, {about['rounding']} rounding"),
         ("levels", f"{about['levels']}, {about['intervals'] + 1} {'for all features' if shared else 'a feature'}"),
-        ("labels", (about["label"] or "yes") if about["has_labels"] else "none"),
+        ("labels", _titles(about["label_names"], about["labels"])),
+        ("kept columns", ", ".join(f"{kept['name']} ({kept['type']})" for kept in about["kept"])) if about["kept"] else None,
         ("file", _bytes(about["file_bytes"]) + (f", zstd {about['zstd']}" if about["zstd"] else "")),
         ("ratio to float32", f"{about['ratio_to_float32']:.2f}"),
         ("mean squared error", f"{about['mean_squared_error']:.4g}"),
@@ -242,6 +245,11 @@ def info(
         _print_table(None, ["feature", "min", "max", "mean", "std", "mean squared error", "of variance"], rows)
         if len(about["per_feature"]) > len(shown):
             typer.echo(f"  and {len(about['per_feature']) - len(shown):,} more features: --features {len(about['per_feature'])}")
+
+
+def _titles(names: Sequence[str] | None, count: int) -> str:
+    """What labels are called."""
+    return ", ".join(names) if names else f"{count}, without names" if count > 1 else "yes" if count else "none"
 
 
 def _grid(options: dict[str, Any]) -> str:
@@ -260,7 +268,8 @@ def describe(data: Dataset) -> dict[str, Any]:
         "path": str(data.path), "rows": data.shape[0], "features": data.shape[1], "bits": data.bits, "samples": data.samples,
         "levels": "uniform" if data.codec.is_uniform else "optimal", "intervals": data.codec.intervals,
         "shared_levels": data.codec.is_shared, "rounding": data.rounding, "seed": data.seed, "has_labels": data.has_labels,
-        "label": data.label_names[0] if data.label_names else None,
+        "labels": data.labels_a_row, "label_names": data.label_names,
+        "kept": [{"name": name, "type": type_name(dtype)} for name, dtype in data.kept.dtypes.items()],
         "stride": data.stride, "chunk_rows": data.chunk_rows, "chunks": data.chunks,
         "zstd": data._file.header.zstd, "version": data._file.version, "file_bytes": data.file_bytes,
         "ratio_to_float32": _float_bytes(data) / data.file_bytes, "mean_squared_error": float(data.error.mean()),
@@ -317,13 +326,15 @@ def decompress(
     with Dataset(file) as data:
         written = export_rows(data, output, overwrite, progress=True)
         typer.echo(f"{written[0]}: {data.shape[0]:,} x {data.shape[1]:,}, {written[0].stat().st_size:,} bytes")
-        for path in written[1:]:
-            typer.echo(f"{path}: the labels")
+        beside = ["the labels"] * data.has_labels + [f"the column {name}" for name in data.kept]
+        for path, what in zip(written[1:], beside, strict=False):  # in .csv and .h5 all is in one file
+            typer.echo(f"{path}: {what}")
 
 
 @app.command()
 def train(
     file: File,
+    label: Annotated[str | None, typer.Option(help="Which of several labels: a name or a number.")] = None,
     loss: Annotated[str, typer.Option(help="squared or lssvm.")] = "squared",
     penalty: Annotated[str, typer.Option(help="l2 or none.")] = "l2",
     strength: Annotated[float, typer.Option(help="Factor of the penalty, on standardised coefficients.")] = 0.0,
@@ -353,8 +364,8 @@ def train(
         check_output(output, overwrite)
     with Dataset(file) as data:
         model = train_model(
-            data, loss=loss, penalty=penalty, strength=strength, epochs=epochs, batch=batch, step=step, schedule=schedule,
-            debias=debias, model_bits=_width(model_bits, "--model-bits"), gradient_bits=gradient_bits,
+            data, label=label, loss=loss, penalty=penalty, strength=strength, epochs=epochs, batch=batch, step=step,
+            schedule=schedule, debias=debias, model_bits=_width(model_bits, "--model-bits"), gradient_bits=gradient_bits,
             residual_bits=_width(residual_bits, "--residual-bits"), test_fraction=test_fraction, tolerance=tolerance,
             checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume, threads=threads, seed=seed,
             progress=False if as_json else print_epoch,
@@ -390,16 +401,21 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A model that `zipml train` saved.", show_default=False)],
     data: Annotated[Path, typer.Argument(help="A zipml file, or raw data.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .csv to write.", show_default=False)],
-    label: Label = None,
+    label: Annotated[
+        str | None, typer.Option(help="What to compare with: a column of raw data, or one of several labels of a zipml file.")
+    ] = None,
+    keep: Keep = None,
     dataset: DatasetName = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Predict for the rows of a file, compressed or raw."""
     start = time.perf_counter()
-    done = predict_to_csv(Model.load(model), data, output, label=label, dataset=dataset, overwrite=overwrite, progress=True)
+    trained = Model.load(model)
+    done = predict_to_csv(trained, data, output, label=label, keep=keep, dataset=dataset, overwrite=overwrite, progress=True)
     on = "rounded rows" if is_compressed(data) else "exact rows"
     _print_pairs(str(output), [
         ("predictions", f"{done['rows']:,}"),
+        ("compared with", str(done["label"])) if done.get("label") is not None else None,
         ("mean squared error", f"{done['mean_squared_error']:.6g}") if "mean_squared_error" in done else None,
         ("accuracy", f"{done['accuracy']:.2%} on {on}") if "accuracy" in done else None,
         ("seconds", f"{time.perf_counter() - start:.2f}"),
@@ -456,8 +472,8 @@ def bench(
 
 
 def _float_bytes(data: Dataset) -> int:
-    """Bytes of the same rows, and labels, in float32."""
-    return 4 * data.shape[0] * (data.shape[1] + data.has_labels)
+    """Bytes of the same rows, and labels, in float32; and of kept columns as they are."""
+    return data.shape[0] * (4 * (data.shape[1] + data.labels_a_row) + sum(dtype.itemsize for dtype in data.kept.dtypes.values()))
 
 
 def _counted(count: int, noun: str) -> str:

@@ -39,8 +39,8 @@ class Model:
         epoch's end. With debias, train_loss can be below the loss on exact rows, and negative: the model is fitted to the
         noise whose expectation is subtracted (`train`, Notes).
     info : dict
-        What training chose and measured: batch, step, debias, share, train_loss, test_loss, accuracies and what they
-        were measured on: "exact rows" or "rounded rows".
+        What training chose and measured: label (its name, if it had one), batch, step, debias, share, train_loss, test_loss,
+        accuracies and what they were measured on: "exact rows" or "rounded rows".
     """
 
     def __init__(

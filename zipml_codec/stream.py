@@ -14,6 +14,7 @@ from .codec import Codec
 from .dataset import Dataset
 from .errors import DataError
 from .kernels import sgd as kernel
+from .labels import choose_label, label_title
 from .order import EpochOrder, held_out, unit_rows
 
 BLOCK = 64
@@ -23,13 +24,17 @@ Estimator = int
 
 
 class TrainingData(Protocol):
-    """What the trainer needs of its rows. `exact`: numbers and values of rows that are kept exactly; None: all are."""
+    """What the trainer needs of its rows. `exact`: numbers and values of rows that are kept exactly; None: all are.
+
+    `label` is the name of what `labels` are, or the number where they have no names; None of the only ones without a name.
+    """
 
     shape: tuple[int, int]
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
     noise: NDArray[np.float64]
     labels: NDArray[np.float32]
+    label: str | int | None
     columns: tuple[str, ...] | None
     samples: int
     chunk_rows: int
@@ -73,12 +78,16 @@ def padded(vector: ArrayLike) -> NDArray[np.float32]:
 class CodeRows:
     """Packed rows of a zipml file."""
 
-    def __init__(self, data: Dataset) -> None:
-        if data.labels is None:
+    def __init__(self, data: Dataset, label: str | int | None = None) -> None:
+        labels, names, count = data.labels, data.label_names, data.labels_a_row
+        if labels is None:
             raise DataError(f"{data.path} has no labels to train on: compress it with y (--label)")
+        number = choose_label(label, names, count, str(data.path))
+        self.labels = labels if labels.ndim == 1 else np.ascontiguousarray(labels[:, number])
+        self.label = label_title(names, number, count)
         self._data, self._codec = data, data.codec
         self.shape, self.columns, self.samples = data.shape, data.columns, data.samples
-        self.mean, self.std, self.noise, self.labels = data.mean, data.std, data.noise, data.labels
+        self.mean, self.std, self.noise = data.mean, data.std, data.noise
         self.chunk_rows, self.row_bytes, self.row_offset = data.chunk_rows, data.stride, data.row_offset
         self.exact: tuple[NDArray[np.int64], NDArray[np.float32]] | None = (data.sample_rows, data.sample_values)
         self.name = str(data.path)
@@ -144,9 +153,13 @@ class FloatRows:
     columns: tuple[str, ...] | None = None
     exact: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
 
-    def __init__(self, X: ArrayLike, y: ArrayLike) -> None:
+    def __init__(self, X: ArrayLike, y: ArrayLike, label: str | int | None = None) -> None:
         self._x = as_rows(X)
-        self.labels = np.ascontiguousarray(y, dtype=np.float32).reshape(-1)
+        labels = np.asarray(y, np.float32)
+        count = max(1, labels.shape[1]) if labels.ndim == 2 else 1
+        number = choose_label(label, None, count, "y")
+        self.labels = np.ascontiguousarray(labels[:, number] if count > 1 else labels).reshape(-1)
+        self.label = label_title(None, number, count)
         if len(self._x) != len(self.labels):
             raise DataError(f"X has {len(self._x)} rows, y {len(self.labels)}")
         if len(self._x) == 0 or self._x.shape[1] == 0:

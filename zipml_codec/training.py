@@ -55,6 +55,7 @@ logger = logging.getLogger("zipml_codec")
 def train(
     data: Any,
     *,
+    label: str | int | None = None,
     loss: str = "squared",
     penalty: str = "l2",
     strength: float = 0.0,
@@ -88,6 +89,8 @@ def train(
     ----------
     data : Dataset, str or path, or tuple (X, y)
         A compressed file, or float rows: the same algorithm on exact data, to compare with.
+    label : str or int, optional
+        Which of several labels to train for: its name, or its number, counted from 0.
     loss : {"squared", "lssvm"}
     penalty : {"l2", "none"}
     strength : float
@@ -145,7 +148,7 @@ def train(
     Raises
     ------
     OptionError
-        Options that do not fit, or that the data's samples do not allow.
+        Options that do not fit, or that the data's samples do not allow; several labels, and none of them named.
     DataError
         No labels, labels other than -1 and +1 for lssvm, no training rows.
     OutputError
@@ -159,7 +162,7 @@ def train(
     check_choice("debias", debias, DEBIAS)
     test_fraction = check_number("test_fraction", test_fraction, 0, 0.99)
     given, bits = check_step(step), check_bits("model_bits", model_bits, AUTO)
-    source = training_data(data)
+    source = training_data(data, label)
     _check(source, loss, debias)
     workers, seed = thread_count(threads), check_seed(seed)
     stream = Stream(source, seed, test_fraction)
@@ -206,6 +209,7 @@ def train(
     on_epoch = progress if callable(progress) else print_epoch if progress else None
     fit, reason = _fit(stream, plan, first_step, on_epoch, debias == "auto", reason, track)
     info = {
+        "label": source.label,
         "rows": source.shape[0],
         "train_rows": stream.train_rows,
         "test_rows": stream.test_rows,
@@ -244,6 +248,7 @@ def _asked(
     """What makes one run another: options and data, in a form that JSON keeps."""
     values = np.concatenate([source.mean, source.std, source.noise])
     return {
+        "label": source.label,
         "loss": loss,
         "debias": debias,
         "step": step,
@@ -270,14 +275,14 @@ def _prepare(stream: Stream, plan: Plan, given: float | None, debias: str) -> tu
     return first_step, reason
 
 
-def training_data(data: Any) -> TrainingData:
+def training_data(data: Any, label: str | int | None = None) -> TrainingData:
     """A Dataset, a path to one, or (X, y) as rows to train on."""
     if isinstance(data, str | PathLike):
-        return CodeRows(Dataset(data))
+        return CodeRows(Dataset(data), label)
     if isinstance(data, Dataset):
-        return CodeRows(data)
+        return CodeRows(data, label)
     if isinstance(data, tuple) and len(data) == 2:
-        return FloatRows(*data)
+        return FloatRows(*data, label)
     raise OptionError(f"data must be a Dataset, the path of one, or a tuple (X, y); got {type(data).__name__}")
 
 
