@@ -18,10 +18,13 @@ class Sink(io.RawIOBase):
     ----------
     descriptor : int
         Open for reading and writing.
+    size : int, optional
+        What is beyond does not count; by default all does.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor, self._at, self._end = descriptor, 0, os.fstat(descriptor).st_size
+    def __init__(self, descriptor: int, size: int | None = None) -> None:
+        self._descriptor, self._at = descriptor, 0
+        self._end = os.fstat(descriptor).st_size if size is None else size
         self._error: OSError | None = None
 
     def check(self) -> None:

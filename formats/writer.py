@@ -1,16 +1,18 @@
 """Writing a zipml file (FORMAT.md, section 4).
 
-All that is known beforehand goes into a partial file in one HDF5 session, the codes follow by `pwrite` into pre-allocated
-chunks, what encoding learnt is added in a second session; then every byte is read back and checked, synced and renamed.
+All that is known beforehand goes into the partial file in one HDF5 session, the codes follow by `pwrite` into pre-allocated
+chunks, what encoding learnt is added in a second session; then every byte is read back and checked. Compressed chunks are
+appended by HDF5, which puts the same ones in the same order into the same places: who goes on reads them and appends them again.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -34,14 +36,12 @@ from .container import (
     own_ranges,
     raw,
 )
-from .output import check_output, disk_errors, exists_message, sync_folder, write_at
-from .seal import write_seal
+from .output import disk_errors, write_at
+from .partial import Partial
+from .seal import read_at, write_seal
 from .sink import Sink
 
-try:
-    import fcntl
-except ImportError:  # Windows: no advisory lock; the partial file's name alone tells of another writer
-    fcntl = None  # type: ignore[assignment]
+STEP = 8 << 20  # bytes of a row array that are read together
 
 
 def structure_bytes(header: Header) -> int:
@@ -67,6 +67,17 @@ class RowArray:
         """Write the next rows."""
         data = raw(np.asarray(values, self.dtype.base))
         write_at(descriptor, data, self.offset + self.dtype.itemsize * self.rows)
+        self._take(data)
+
+    def skip(self, descriptor: int, rows: int) -> None:
+        """Take the next rows as they are in the file."""
+        step = max(1, STEP // self.dtype.itemsize)
+        for first in range(self.rows, rows, step):
+            size = (min(first + step, rows) - first) * self.dtype.itemsize
+            self._take(memoryview(read_at(descriptor, size, self.offset + first * self.dtype.itemsize)))
+
+    def _take(self, data: memoryview) -> None:
+        """Digest rows, chunk by chunk."""
         while data:
             count = min(len(data) // self.dtype.itemsize, self._header.chunk_rows - self.rows % self._header.chunk_rows)
             self._digest.update(data[: count * self.dtype.itemsize])
@@ -77,76 +88,75 @@ class RowArray:
 
 
 class ContainerWriter:
-    """Writes one file: codes and row arrays in order, then `finish`. Use in a ``with`` block: an error leaves nothing.
+    """Writes one file: codes and row arrays in order, then `finish`. Use in a ``with`` block.
 
     Parameters
     ----------
-    path : Path
-        Appears only when complete and verified; until then `path`.partial is locked and written.
+    partial : Partial
+        Where to; it is not published.
     header : Header
     arrays : dict
         The datasets known beforehand, by the names of DATASETS.
     rowwise : mapping of str to dtype
         The row arrays, "labels" and "kept_0", "kept_1", ..., and the type of a row of each.
-    overwrite : bool
+    threads : int
+        That compress chunks.
+    saved : dict, optional
+        What `state` gave: the rows that it vouches for are in the file.
 
     Raises
     ------
     OutputError
-        `path` exists, another process is writing it, or the disk is full.
+        The disk is full, or the file does not hold what `saved` says.
     """
 
     def __init__(
         self,
-        path: Path,
+        partial: Partial,
         header: Header,
         arrays: dict[str, NDArray[Any]],
         rowwise: Mapping[str, np.dtype[Any]],
-        *,
-        overwrite: bool = False,
+        threads: int = 1,
+        saved: dict[str, NDArray[Any]] | None = None,
     ) -> None:
-        self.path, self.partial = path, path.with_name(path.name + ".partial")
-        self.header, self.arrays, self.overwrite = header, dict(arrays), overwrite
+        self.path, self.place, self._descriptor = partial.path, partial.place, partial.descriptor
+        self.header, self.arrays = header, dict(arrays)
         self.digests = np.zeros(header.chunks, np.uint64)
-        self._chunk = np.zeros((header.chunk_rows, header.stride), np.uint8)
-        self._row = 0
-        self._file: h5py.File | None = None
-        self._lock = -1
+        self.row = 0
         self.rowwise: dict[str, RowArray] = {}
-        check_output(path, overwrite)
-        with disk_errors(path):
-            self._lock_partial()
-            try:
+        self._chunk = np.zeros((header.chunk_rows, header.stride), np.uint8)
+        self._file: h5py.File | None = None
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, "zipml-zstd") if header.zstd else None
+        self._frames: deque[Future[bytes]] = deque()  # compressed chunks that are not in the file yet
+        self._stored = 0  # chunks that are
+        try:
+            with disk_errors(self.path):
                 self._create(rowwise)
-            except BaseException:
-                self.abort()
-                raise
+                if saved is not None:
+                    self._go_on(saved)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> ContainerWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None or self._lock >= 0:
-            self.abort()
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    def _lock_partial(self) -> None:
-        """Open the partial file and lock it; what a killed writer left is not locked and is written over."""
-        self._lock = os.open(self.partial, os.O_RDWR | os.O_CREAT, 0o666)
-        if fcntl is not None:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                same = os.path.samestat(os.fstat(self._lock), self.partial.stat())
-            except OSError:
-                same = False
-            if not same:
-                os.close(self._lock)
-                self._lock = -1
-                raise OutputError(f"{self.path}: another process is writing it ({self.partial.name} is locked)")
+    def close(self) -> None:
+        """Let go of the partial file as it is."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        if self._file is not None:
+            with suppress(Exception):  # closing flushes, which fails again on a full disk
+                self._file.close()
+            self._file = None
 
     def _create(self, rowwise: Mapping[str, np.dtype[Any]]) -> None:
         header = self.header
-        os.ftruncate(self._lock, 0)  # what a killed writer left
-        self._sink = Sink(self._lock)
+        self._sink = Sink(self._descriptor, 0)
         file = h5py.File(
             self._sink,
             "w",
@@ -178,7 +188,7 @@ class ContainerWriter:
         self._file = None
         self._sink.settle()
         if hasattr(os, "posix_fallocate"):  # a full disk is found now, not at the end of the night
-            os.posix_fallocate(self._lock, 0, os.fstat(self._lock).st_size)
+            os.posix_fallocate(self._descriptor, 0, os.fstat(self._descriptor).st_size)
 
     def _describe(self, file: h5py.File) -> None:
         """The root's attributes; digests are not known yet."""
@@ -201,43 +211,84 @@ class ContainerWriter:
         space = h5py.h5s.create_simple((header.rows, header.stride))
         h5py.h5d.create(file.id, b"codes", h5py.h5t.STD_U8LE, space, dcpl=plist)
 
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Where writing stands, as arrays; all that this vouches for is on the disk."""
+        with disk_errors(self.path):
+            self._store_frames(0)
+            found = {"row": np.array(self.row), "digests": self.digests, "tail": self._chunk[: self.row % self.header.chunk_rows]}
+            if self.header.zstd:
+                found["places"] = self._places()
+            getattr(os, "fdatasync", os.fsync)(self._descriptor)
+        return found
+
+    def _places(self) -> NDArray[np.int64]:
+        """Offset and size of the compressed chunks so far."""
+        if self._file is not None:
+            self._table = chunk_table(self._file["codes"].id, self.header)[: self._stored, :2]
+        return self._table
+
+    def _go_on(self, saved: dict[str, NDArray[Any]]) -> None:
+        self.row, self.digests = int(saved["row"]), saved["digests"]
+        self._chunk[: len(saved["tail"])] = saved["tail"]
+        for array in self.rowwise.values():
+            array.skip(self._descriptor, self.row)
+        if self._file is not None:
+            for offset, size in saved["places"].tolist():
+                frame = read_at(self._descriptor, size, offset)
+                if len(frame) == size:
+                    self._store(frame)
+            if not np.array_equal(self._places(), saved["places"]):
+                raise OutputError(f"{self.place} is not what its journal says; it is removed: begin again")
+
     def write_codes(self, packed: NDArray[np.uint8]) -> None:
         """Append packed rows (m, stride)."""
         header, done = self.header, 0
         while done < len(packed):
-            at = self._row % header.chunk_rows
+            at = self.row % header.chunk_rows
             count = min(len(packed) - done, header.chunk_rows - at)
             self._chunk[at : at + count] = packed[done : done + count]
             done += count
-            self._row += count
-            if at + count == header.chunk_rows or self._row == header.rows:
+            self.row += count
+            if at + count == header.chunk_rows or self.row == header.rows:
                 self._chunk[at + count :] = 0
                 with disk_errors(self.path):
-                    self._write_chunk((self._row - 1) // header.chunk_rows)
+                    self._write_chunk((self.row - 1) // header.chunk_rows)
 
     def _write_chunk(self, number: int) -> None:
         self.digests[number] = digest(self._chunk)
-        if self._file is None:
-            write_at(self._lock, raw(self._chunk), int(self._offsets[number]))
-            return
-        stored = zstandard.ZstdCompressor(level=self.header.zstd, write_checksum=True).compress(raw(self._chunk))
-        checked = stored + checksums.fletcher32(stored).to_bytes(4, "little")
-        self._file["codes"].id.write_direct_chunk((number * self.header.chunk_rows, 0), checked)
+        if self._pool is None:
+            write_at(self._descriptor, raw(self._chunk), int(self._offsets[number]))
+        else:
+            self._frames.append(self._pool.submit(compressed, self._chunk.copy(), self.header.zstd))
+            self._store_frames(self._threads)
+
+    def _store_frames(self, most: int) -> None:
+        """Write compressed chunks, in their order, until at most so many wait."""
+        while len(self._frames) > most:
+            self._store(self._frames.popleft().result())
+
+    def _store(self, frame: bytes) -> None:
+        assert self._file is not None
+        self._file["codes"].id.write_direct_chunk((self._stored * self.header.chunk_rows, 0), frame)
         self._sink.check()
+        self._stored += 1
 
     def write_rows(self, name: str, values: NDArray[Any]) -> None:
         """Append rows of a row array."""
         with disk_errors(self.path):
-            self.rowwise[name].append(self._lock, values)
+            self.rowwise[name].append(self._descriptor, values)
 
-    def finish(self, noise: NDArray[np.float64], error: NDArray[np.float64]) -> None:
-        """Add what encoding learnt, check every byte, publish under the final name."""
-        for rows in (self._row, *(array.rows for array in self.rowwise.values())):
+    def finish(
+        self, noise: NDArray[np.float64], error: NDArray[np.float64], advance: Callable[[int], None] | None = None
+    ) -> None:
+        """Add what encoding learnt, check every byte, and have it on the disk; `advance` is called with the rows that were."""
+        for rows in (self.row, *(array.rows for array in self.rowwise.values())):
             if rows != self.header.rows:
                 raise OutputError(f"{self.path}: {rows} of {self.header.rows} rows were written")
         with disk_errors(self.path):
+            self._store_frames(0)
             if self._file is None:
-                self._sink = Sink(self._lock)
+                self._sink = Sink(self._descriptor)
                 self._file = h5py.File(self._sink, "r+")
             file = self._file
             learnt = {"noise": noise, "error": error, "digests": self.digests}
@@ -251,42 +302,19 @@ class ContainerWriter:
             for name, value in digests.items():
                 file[name].attrs.modify("xxh3", np.uint64(value))
             file.attrs.modify("xxh3", np.uint64(header_digest(self.header, digests, types)))
+            self._places()
             ranges = own_ranges(file, self.header)
             file.close()
             self._file = None
             self._sink.settle()
-            write_seal(self._lock, ranges)
-        with ContainerReader(self.partial, locking=False) as reader:
-            reader.verify()
+            write_seal(self._descriptor, ranges)
+        with ContainerReader(self.place, locking=False) as reader:
+            reader.verify(advance)
         with disk_errors(self.path):
-            self._publish()
+            os.fsync(self._descriptor)
 
-    def _publish(self) -> None:
-        os.fsync(self._lock)
-        if self.overwrite:
-            self.partial.replace(self.path)
-        else:
-            try:
-                os.link(self.partial, self.path)  # unlike a rename, fails if the name was taken meanwhile
-            except FileExistsError:
-                raise OutputError(exists_message(self.path)) from None
-            except OSError:  # a file system without hard links
-                check_output(self.path, overwrite=False)
-                self.partial.replace(self.path)
-            else:
-                self.partial.unlink()
-        os.close(self._lock)
-        self._lock = -1
-        sync_folder(self.path.parent)
 
-    def abort(self) -> None:
-        """Remove what was written so far."""
-        if self._file is not None:
-            with suppress(Exception):  # closing flushes, which fails again on a full disk
-                self._file.close()
-            self._file = None
-        if self._lock >= 0:
-            with suppress(OSError):
-                self.partial.unlink()
-            os.close(self._lock)
-            self._lock = -1
+def compressed(chunk: NDArray[np.uint8], level: int) -> bytes:
+    """What a compressed chunk is stored as: one zstd frame, and HDF5's fletcher32 checksum of it."""
+    stored = zstandard.ZstdCompressor(level=level, write_checksum=True).compress(raw(chunk))
+    return stored + checksums.fletcher32(stored).to_bytes(4, "little")

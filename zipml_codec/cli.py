@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -31,6 +32,7 @@ from .errors import ZipMLError
 from .export import decompress as export_rows
 from .export import predict_to_csv
 from .formats.output import check_output
+from .formats.partial import journal_of
 from .formats.readers import open_source
 from .kept import type_name
 from .model import Model, is_compressed
@@ -117,6 +119,7 @@ def compress(
     zstd: Annotated[int | None, typer.Option(help="Compress the codes at this zstandard level, 1..19.")] = None,
     threads: Threads = None,
     overwrite: Overwrite = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted compression, if there is one.")] = False,
     nonfinite: Annotated[str, typer.Option(help="Rows with NaN or infinity: raise an error, or drop them.")] = "raise",
     as_json: Json = False,
 ) -> None:
@@ -126,8 +129,14 @@ def compress(
     request = Request(
         _width(bits), samples, levels, shared_levels, rounding, seed, zstd, threads, nonfinite, grid, target_error, clip
     )
-    with open_source(source, label=label, columns=columns, keep=keep, dataset=dataset) as rows:
-        data, report = compress_with_report(rows, None, output, request, overwrite=overwrite, progress=not as_json)
+    replacing = {"overwrite": overwrite, "resume": resume}
+    try:
+        with open_source(source, label=label, columns=columns, keep=keep, dataset=dataset) as rows:
+            data, report = compress_with_report(rows, None, output, request, **replacing, progress=not as_json)
+    except (KeyboardInterrupt, _Terminated) as stopped:
+        if journal_of(output).exists():
+            raise _Kept(INTERRUPTED if isinstance(stopped, KeyboardInterrupt) else TERMINATED) from stopped
+        raise
     float_bytes = _float_bytes(data)
     data.close()
     result = {
@@ -550,6 +559,10 @@ class _Terminated(BaseException):
     """SIGTERM: what is being written is removed on the way out."""
 
 
+class _Kept(BaseException):
+    """A signal whose exit code this is ended a compression that can go on."""
+
+
 @contextmanager
 def _termination() -> Iterator[None]:
     """While a command runs, SIGTERM raises _Terminated, once; who ignores or handles it goes on doing so."""
@@ -568,8 +581,12 @@ def _termination() -> Iterator[None]:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _explain(error: BaseException) -> tuple[str, int]:
+def _explain(error: BaseException, command: Sequence[str]) -> tuple[str, int]:
     """One line and the exit code for what ended a command."""
+    if isinstance(error, _Kept):
+        again = shlex.join(["zipml", *command, *(["--resume"] if "--resume" not in command else [])])
+        what = "interrupted" if error.args[0] == INTERRUPTED else "terminated"
+        return f"{what}; what was done is kept, go on with: {again}", error.args[0]
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "interrupted; nothing was written", INTERRUPTED
     if isinstance(error, _Terminated):
@@ -605,9 +622,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left: `zipml info FILE | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BUG
-    except (Exception, KeyboardInterrupt, _Terminated) as error:
+    except (Exception, KeyboardInterrupt, _Terminated, _Kept) as error:
         if os.environ.get("ZIPML_DEBUG", "") not in ("", "0"):
             traceback.print_exc()
-        message, code = _explain(error)
+        message, code = _explain(error, sys.argv[1:] if arguments is None else arguments)
         _say(message)
         return code

@@ -16,19 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import thread_count
-from .codec import Codec, noise_total, row_bytes, row_stride
-from .dataset import Dataset
+from .codec import Codec, row_bytes, row_stride
+from .dataset import Dataset, codec_of
 from .errors import DataError, LevelError, OptionError, PrecisionWarning
-from .formats.container import Header, check_zstd, chunk_rows_for, encode_names
-from .formats.output import check_output
+from .formats.container import Header, check_zstd, chunk_rows_for, digest, encode_names
+from .formats.partial import Partial
 from .formats.readers import as_source
 from .formats.sources import Source
 from .formats.writer import ContainerWriter
-from .kept import KeptTypes
-from .kernels.codes import GROUP
+from .interrupts import Interrupts
+from .journal import Journal, identity
+from .passes import Learnt, Outline, encode, learn
 from .progress import Progress, no_progress
 from .request import TARGET_ERROR, Request
-from .rows import ADVICE, Chunk, Rows, block_rows
+from .rows import Losses, Rows
 from .saved import load_levels
 from .statistics import ColumnStatistics
 from .tables import SNAP_LIMIT, choose_bits, make_codec
@@ -72,6 +73,7 @@ def compress(
     zstd: int | None = None,
     threads: int | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     nonfinite: str = "raise",
     grid: str = "auto",
     target_error: float | None = None,
@@ -113,6 +115,9 @@ def compress(
         Default: the physical cores, or fewer where OMP_NUM_THREADS or threadpoolctl say so.
     overwrite : bool
         Replace an existing file, in one step, once the new one is complete.
+    resume : bool
+        Go on from where an interrupted compression of the same source with the same options left off, to the same bytes; where
+        there is none, begin. See Notes.
     nonfinite : {"raise", "drop"}
         What to do with rows that hold NaN or infinity.
     grid : {"auto", "byte", "none"}
@@ -144,6 +149,10 @@ def compress(
 
     Notes
     -----
+    What is needed to go on is kept every ten seconds or so beside the partial file, PATH.partial and PATH.partial.journal, so
+    that neither a crash nor a loss of power costs more; and at once on Ctrl-C, or SIGTERM where Python handles it, which wait for
+    that. Iterables of blocks cannot be told apart, and are not resumed. Wrong data or a full disk leave nothing.
+
     Two streamed passes; memory is bounded by some blocks of 8 MiB and 48 KiB a feature for its sketch, 256 MiB in all unless
     there are more than 170,000 features.
     """
@@ -151,67 +160,108 @@ def compress(
         bits, samples, levels, shared_levels, rounding, seed, zstd, threads, nonfinite, grid, target_error, clip
     )
     chosen = {"label": label, "columns": columns, "keep": keep}
-    return compress_with_report(X, y, path, request, chosen, overwrite=overwrite, progress=progress)[0]
+    return compress_with_report(X, y, path, request, chosen, overwrite=overwrite, resume=resume, progress=progress)[0]
 
 
 def compress_with_report(
     X: Any,
     y: Any,
     path: str | PathLike[str],
+    label: Any = None,
+    columns: Any = None,
+    keep: Any = None,
     request: Request,
     chosen: Mapping[str, Any] | None = None,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     progress: bool | Callable[..., Progress] = False,
 ) -> tuple[Dataset, Report]:
     """`compress`, and what it did."""
     start, target = time.perf_counter(), Path(path)
-    workers, nonfinite = thread_count(request.threads), request.nonfinite
-    check_output(target, overwrite)
+    workers = thread_count(request.threads)
     bars = progress if callable(progress) else Progress.on_terminal if progress else no_progress
     given, names = _given(request)
-    bounds = None if given is None else (given.bounds[:, 0], given.bounds[:, -1])
-    clip = bounds if request.clip else None
+    clip = (given.bounds[:, 0], given.bounds[:, -1]) if given is not None and request.clip else None
     with ExitStack() as stack:
+        partial = stack.enter_context(Partial(target, overwrite))
         source = stack.enter_context(as_source(X, y, spool_dir=target.parent, **(chosen or {})))
-        first = Rows(source, nonfinite, "statistics", bars, clip)
-        statistics, labels, kept = _statistics(first, request, given, names, workers)
-        codec, choice, found = _codec(source, statistics, request, given, workers)
-        _warn_of_rounding(source, statistics, first.rounded, codec.bits)
-        _warn_of_labels(source, *first.labels_rounded)
-        options = {
-            "levels": request.levels if request.given is None else str(getattr(request.given, "name", "given")),
-            "shared_levels": codec.is_shared,
-            "nonfinite": nonfinite,
-            "source": source.name,
-            "dropped_rows": first.dropped,
-        } | found
-        header = make_header(statistics, codec, request.seed, check_zstd(request.zstd), options)
-        arrays = _arrays(statistics, codec, header)
-        for name, texts in {"columns": source.columns, "label_names": source.label_names, "kept_names": kept.names}.items():
-            if (encoded := encode_names(texts or None)) is not None:
-                arrays[name] = encoded
-        if first.clipped is not None:
-            arrays["clipped"] = first.clipped
-        writer = ContainerWriter(target, header, arrays, labels | kept.rowwise, overwrite=overwrite)
-        with writer:
-            noise, error = _encode(Rows(source, nonfinite, "encoding", bars, clip), codec, kept, header, writer, workers)
-            writer.finish(noise, error)
-    dataset = Dataset(target)
+        journal = Journal(partial.journal, _asked(request, given, source), stack.enter_context(Interrupts()))
+        saved = journal.read() if resume and partial.resumable else None
+        partial.begin(saved is not None)
+
+        def pass_over(name: str, losses: Losses) -> Rows:
+            return Rows(source, request.nonfinite, name, bars, clip, losses, workers)
+
+        if saved is None or saved.about["phase"] == "statistics":
+            first = pass_over("statistics", Losses() if saved is None else Losses.of(saved.arrays))
+            learnt = learn(first, request, given, names, workers, journal, saved)
+            codec, outline = _outline(source, learnt, first.losses, request, given, workers)
+            journal.check_source(source)
+            second, saved = Losses(), None
+        else:
+            outline = Outline.of(saved, source.name)
+            codec = codec_of(outline.header, outline.arrays["levels"])
+            second = Losses(saved.about["seen"], int(saved.arrays["written_row"]))
+        written = None if saved is None else saved.part("written_")
+        with ContainerWriter(partial, outline.header, outline.arrays, outline.rowwise, workers, written) as writer:
+            encode(pass_over("encoding", second), codec, outline, writer, workers, journal, saved)
+        partial.publish()
+    dataset, header = Dataset(target), outline.header
     report = Report(
         rows=header.rows,
         features=header.features,
         bits=header.bits,
         samples=header.samples,
-        dropped=first.dropped,
-        clipped=0 if first.clipped is None else int(first.clipped.sum()),
-        input_bytes=source.nbytes or first.bytes,
+        dropped=outline.dropped,
+        clipped=outline.clipped,
+        input_bytes=source.nbytes or outline.nbytes,
         output_bytes=dataset.file_bytes,
         seconds=time.perf_counter() - start,
         mean_squared_error=float(dataset.error.mean()),
-        choice=choice,
+        choice=outline.choice,
     )
     return dataset, report
+
+
+def _asked(request: Request, given: Codec | None, source: Source) -> dict[str, Any]:
+    """What bytes come out, threads apart: the options, the source's identity, and who writes."""
+    asked = {name: value for name, value in vars(request).items() if name not in ("threads", "levels")}
+    if given is None:
+        asked["levels"] = request.levels
+    else:
+        asked["levels"] = [digest(given.bounds), given.bits, given.samples, given.rounding, given.features]
+    return asked | {"version": VERSION, "source": identity(source)}
+
+
+def _outline(
+    source: Source,
+    learnt: Learnt,
+    losses: Losses,
+    request: Request,
+    given: Codec | None,
+    threads: int,
+) -> tuple[Codec, Outline]:
+    """Levels from the statistics, and what the file will be."""
+    statistics, kept = learnt.statistics, learnt.kept
+    codec, choice, found = _codec(source, statistics, request, given, threads)
+    _warn_of_rounding(source, statistics, losses.rounded, codec.bits)
+    _warn_of_labels(source, *losses.labels_rounded)
+    options = {
+        "levels": request.levels if request.given is None else str(getattr(request.given, "name", "given")),
+        "shared_levels": codec.is_shared,
+        "nonfinite": request.nonfinite,
+        "source": source.name,
+        "dropped_rows": losses.dropped,
+    } | found
+    header = make_header(statistics, codec, request.seed, check_zstd(request.zstd), options)
+    arrays = _arrays(statistics, codec, header)
+    for name, texts in {"columns": source.columns, "label_names": source.label_names, "kept_names": kept.names}.items():
+        if (encoded := encode_names(texts or None)) is not None:
+            arrays[name] = encoded
+    if losses.clipped.size:
+        arrays["clipped"] = losses.clipped
+    return codec, Outline(header, arrays, learnt.labels, kept, choice, losses.dropped, int(losses.clipped.sum()), losses.nbytes)
 
 
 def _given(request: Request) -> tuple[Codec | None, tuple[str, ...] | None]:
@@ -221,55 +271,6 @@ def _given(request: Request) -> tuple[Codec | None, tuple[str, ...] | None]:
     if request.bits == "auto" or request.shared_levels:
         raise OptionError("given levels have their own width, and are shared or not: leave bits='auto' and shared_levels out")
     return (request.given, None) if isinstance(request.given, Codec) else load_levels(request.given)
-
-
-def _statistics(
-    rows: Rows, request: Request, given: Codec | None, names: tuple[str, ...] | None, threads: int
-) -> tuple[ColumnStatistics, dict[str, np.dtype[Any]], KeptTypes]:
-    """The first pass: statistics, the row array of labels if there are any, types of kept columns."""
-    statistics: ColumnStatistics | None = None
-    source = rows.source
-    labels: dict[str, np.dtype[Any]] = {}
-    kept = KeptTypes(source.name)
-    for chunk in rows:
-        if statistics is None:
-            features = chunk.values.shape[1]
-            if given is not None and given.features != features:
-                raise DataError(f"{source.name} has {features} features; the given levels are for {given.features}")
-            if names is not None and source.columns is not None and names != source.columns:
-                other = next(at for at, pair in enumerate(zip(names, source.columns, strict=True)) if pair[0] != pair[1])
-                raise DataError(
-                    f"{source.name}: column {other} is {source.columns[other]!r}; the given levels are for {names[other]!r}"
-                )
-            wanted = given is None and (request.levels == "optimal" or request.bits == "auto")
-            statistics = ColumnStatistics(features, request.seed, wanted, request.shared_levels)
-            if chunk.labels is not None:
-                labels = {"labels": np.dtype(("<f4", chunk.labels.shape[1:]))}
-        kept.add(chunk.kept, chunk.first_row)
-        if not statistics.add(chunk.values, threads):
-            row, column = (int(at[0]) for at in np.nonzero(~np.isfinite(chunk.values)))
-            value = f"{chunk.values[row, column]}"
-            if value.endswith("inf") and rows.wide:  # what float32 does not hold became infinite on its way here
-                value += ", or beyond float32"
-            raise DataError(f"{source.place(chunk.first_row + row, column)}: the value is {value}: {ADVICE}")
-        if given is not None:
-            _check_within(chunk, given, source)
-    if statistics is None or statistics.rows == 0:
-        reason = f": all {rows.dropped} hold NaN or infinity" if rows.dropped else ""
-        raise DataError(f"{source.name}: there are no rows to compress{reason}")
-    return statistics, labels, kept
-
-
-def _check_within(chunk: Chunk, given: Codec, source: Source) -> None:
-    """Refuse values outside of given levels."""
-    low, high = chunk.values.min(axis=0), chunk.values.max(axis=0)
-    if (low < given.bounds[:, 0]).any() or (high > given.bounds[:, -1]).any():
-        row, column, value = given.first_outside(chunk.values)
-        bounds = given.bounds[0 if given.is_shared else column, [0, -1]]
-        raise DataError(
-            f"{source.place(chunk.first_row + row, column)}: {value} is outside of the given levels, {bounds[0]}..{bounds[1]}: "
-            "choose levels from this data, or move such values to the nearest level with clip=True (--clip)"
-        )
 
 
 def _codec(
@@ -312,7 +313,7 @@ def _warn_of_rounding(
             f"{source.name}: {name}{f' and {len(bad) - 1} more' if len(bad) > 1 else ''}: float32 moves values by up to "
             f"{lost[bad[0]]:g}, against a range of {width[bad[0]] * 2**bits:g}; subtract a constant first",
             PrecisionWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -326,7 +327,7 @@ def _warn_of_labels(source: Source, lost: NDArray[np.float64], spread: NDArray[n
             f"{source.name}: {which}: float32 moves them by up to {lost[first]:g}, against a range of {spread[first]:g}; "
             "subtract a constant first",
             PrecisionWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -377,38 +378,3 @@ def _arrays(statistics: ColumnStatistics, codec: Codec, header: Header) -> dict[
         "sample_rows": numbers,
         "sample_values": values,
     }
-
-
-def _encode(
-    rows: Rows, codec: Codec, kept: KeptTypes, header: Header, writer: ContainerWriter, threads: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The second pass: codes, labels and kept columns to the file; the noise D and the mean squared error of each feature."""
-    size, features = block_rows(codec.features), codec.features
-    packed = np.empty((size, codec.stride), np.uint8)
-    groups = np.empty((2, -(-size // GROUP), features), np.float32)
-    total = np.zeros((2, features))
-    row = 0
-    for chunk in rows:
-        count = len(chunk.values)
-        used = -(-count // GROUP)
-        if row + count > header.rows or chunk.values.shape[1] != features:
-            raise DataError(f"{rows.source.name}: the second pass over it gave other rows than the first")
-        if codec.encode_into(
-            chunk.values, packed[:count], header.seed, row, threads, groups[0, :used], groups[1, :used]
-        ):
-            at, column, value = codec.first_outside(chunk.values)
-            raise DataError(
-                f"{rows.source.place(chunk.first_row + at, column)}: {value} was not there in the first pass: the source changed"
-            )
-        total = np.stack([noise_total(total[part], groups[part, :used]) for part in (0, 1)])
-        writer.write_codes(packed[:count])
-        if chunk.labels is not None:
-            writer.write_rows("labels", chunk.labels)
-        for name, values in kept.encoded(chunk.kept, chunk.first_row):
-            writer.write_rows(name, values)
-        row += count
-    if row != header.rows:
-        raise DataError(f"{rows.source.name}: the second pass over it gave {row} rows, the first {header.rows}")
-    mean_square = total / header.rows * codec.noise_scale()
-    noise = np.zeros(features) if codec.rounding == "nearest" else mean_square[0] / codec.samples
-    return noise, mean_square[1]

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from .arrays import check_integer, check_seed, thread_count
 from .codec import Codec
 from .errors import FormatError, OptionError, RowError
-from .formats.container import ContainerReader
+from .formats.container import ContainerReader, Header
 from .kept import from_bytes, type_name
 from .order import EpochOrder
 
@@ -67,6 +67,12 @@ class Kept(Mapping[str, NDArray[Any]]):
         return f"Kept({{{', '.join(f'{name!r}: {type_name(dtype)}' for name, dtype in self.dtypes.items())}}})"
 
 
+def codec_of(header: Header, levels: NDArray[np.float32]) -> Codec:
+    """The codec of a file: `levels` as the file holds them."""
+    options = (header.bits, header.samples, header.rounding, header.features)
+    return Codec.uniform(levels[:, 0], levels[:, 1], *options) if header.level_kind == "uniform" else Codec(levels, *options)
+
+
 class Dataset:
     """A zipml file, opened for reading. Made by `zipml_codec.open` and `zipml_codec.compress`.
 
@@ -102,13 +108,8 @@ class Dataset:
         self.shape = (header.rows, header.features)
         self.bits, self.samples, self.stride = header.bits, header.samples, header.stride
         self.rounding, self.seed, self.row_offset = header.rounding, header.seed, header.row_offset
-        levels = arrays["levels"]
         try:
-            if header.level_kind == "uniform":
-                low, high = levels[:, 0], levels[:, 1]
-                self.codec = Codec.uniform(low, high, self.bits, self.samples, self.rounding, header.features)
-            else:
-                self.codec = Codec(levels, self.bits, self.samples, self.rounding, header.features)
+            self.codec = codec_of(header, arrays["levels"])
         except OptionError as error:
             raise FormatError(f"{self.path}: {error}") from error
         self.noise, self.error = arrays["noise"], arrays["error"]

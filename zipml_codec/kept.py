@@ -102,6 +102,15 @@ class KeptTypes:
             raise DataError(f"{self._name}: row {first_row + bad + 1}, column {key!r}: a text {what}; leave the column out")
         return longest
 
+    def state(self) -> dict[str, Any]:
+        """What was learnt, as JSON holds it: what `restore` takes."""
+        return {"types": [[key, dtype.str] for key, dtype in self._dtypes.items()], "widths": self._widths}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what was learnt of the rows before."""
+        self._dtypes = {key: np.dtype(name) for key, name in state["types"]}
+        self._widths = dict(state["widths"])
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the columns."""

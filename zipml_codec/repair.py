@@ -16,6 +16,7 @@ from .codec import Codec
 from .errors import CorruptError, OptionError, OutputError
 from .formats.container import Header, chunk_rows_for, encode_names
 from .formats.output import check_output
+from .formats.partial import Partial
 from .formats.salvage import Salvage, open_damaged
 from .formats.writer import ContainerWriter
 from .progress import Progress, no_progress
@@ -193,19 +194,19 @@ def _write(
     kept_names = encode_names(shown or None)
     if kept_names is not None:
         arrays["kept_names"] = kept_names
-    with (
-        ContainerWriter(target, header, arrays, rowwise, overwrite=overwrite) as writer,
-        bars("writing", found.saved, None) as bar,
-    ):
-        for number in chunks:
-            first, last = number * old.chunk_rows, min((number + 1) * old.chunk_rows, old.rows)
-            writer.write_codes(file.read_chunk(number, check=True))
-            for name, place in places.items():
-                writer.write_rows(place, file.read_rows(name, first, last))
-            if found.lost_rows:
-                writer.write_rows(numbers, np.arange(first, last))
-            bar.advance(last - first)
-        writer.finish(statistics["noise"], statistics["error"])
+    with Partial(target, overwrite) as partial, bars("writing", found.saved, None) as bar:
+        partial.begin(resume=False)
+        with ContainerWriter(partial, header, arrays, rowwise) as writer:
+            for number in chunks:
+                first, last = number * old.chunk_rows, min((number + 1) * old.chunk_rows, old.rows)
+                writer.write_codes(file.read_chunk(number, check=True))
+                for name, place in places.items():
+                    writer.write_rows(place, file.read_rows(name, first, last))
+                if found.lost_rows:
+                    writer.write_rows(numbers, np.arange(first, last))
+                bar.advance(last - first)
+            writer.finish(statistics["noise"], statistics["error"])
+        partial.publish()
 
 
 def _free_name(name: str, taken: tuple[str, ...]) -> str:

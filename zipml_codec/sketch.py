@@ -9,6 +9,7 @@ cut into blocks or shared by threads, and the sketches of parts add up to that o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,8 @@ class Sketch:
         One pivot and unit for all features, so that their cells can be merged into one table's.
     """
 
+    KEPT = ("pivot", "exponent", "first", "shift", "room")
+
     def __init__(self, features: int, cells: int | None = None, shared: bool = False) -> None:
         fitting = ROOM_BYTES // (kernel.CELL.itemsize * features)
         most = 1 << max(fitting.bit_length() - 1, 0)
@@ -96,6 +99,20 @@ class Sketch:
             self._cover(low, high)
             self._count(x, threads)
         self._gather()
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that was counted, by name: what `restore` takes."""
+        self._gather()
+        found = {name: getattr(self, name) for name in self.KEPT}
+        if self._waiting is not None:
+            found["waiting"] = np.concatenate([np.empty((0, self.features), np.float32), *self._waiting])
+        return found
+
+    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+        """Go on from what another sketch of the same features and cells had counted."""
+        for name in self.KEPT:
+            setattr(self, name, state[name])
+        self._waiting = [state["waiting"]] if "waiting" in state else None
 
     def alike(self) -> Sketch:
         """An empty sketch with the same pivots and units: other rows counted in it can be merged into this one."""

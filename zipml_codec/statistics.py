@@ -6,6 +6,8 @@ same levels, and so the same file, for any block size and number of threads.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -89,6 +91,26 @@ class ColumnStatistics:
         self.sample.add(x, self.rows)
         self.rows += len(x)
         return True
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that was learnt, exactly, by name: what `restore` takes."""
+        found: dict[str, NDArray[Any]] = {"rows": np.array(self.rows), "low": self.low, "high": self.high}
+        found |= {"sum": self._sum, "square": self._square}
+        if self._shift is not None:
+            found["shift"] = self._shift
+        if self.sketch is not None:
+            found |= {f"sketch_{name}": array for name, array in self.sketch.state().items()}
+        sample = self.sample
+        return found | {"sample_keys": sample.keys, "sample_numbers": sample.numbers, "sample_values": sample.rows}
+
+    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+        """Go on from what others of the same features and options had learnt."""
+        self.rows, self._shift = int(state["rows"]), state.get("shift")
+        self.low, self.high, self._sum, self._square = (state[name] for name in ("low", "high", "sum", "square"))
+        if self.sketch is not None:
+            self.sketch.restore({name[7:]: array for name, array in state.items() if name.startswith("sketch_")})
+        sample = self.sample
+        sample.keys, sample.numbers, sample.rows = (state[f"sample_{name}"] for name in ("keys", "numbers", "values"))
 
     @property
     def mean(self) -> NDArray[np.float64]:
