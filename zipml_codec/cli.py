@@ -28,7 +28,7 @@ import typer
 from .checkpoint import EVERY
 from .compress import compress_with_report
 from .dataset import Dataset
-from .errors import ZipMLError
+from .errors import CorruptError, ZipMLError
 from .export import decompress as export_rows
 from .export import predict_to_csv
 from .formats.output import check_output
@@ -295,7 +295,10 @@ def verify(file: File) -> None:
     """Read the whole file and check every digest."""
     start = time.perf_counter()
     with Dataset(file) as data, Progress.on_terminal("verifying", data.shape[0], None) as bar:
-        data.verify(bar.advance)
+        try:
+            data.verify(bar.advance)
+        except CorruptError as error:
+            raise CorruptError(f"{error}: zipml repair lists which rows survive, and saves them") from error
         rate = data.file_bytes / (time.perf_counter() - start) / 1e9
         chunks = f"{data.chunks:,} chunk{'s' * (data.chunks > 1)}"
         typer.echo(f"{file}: all {data.shape[0]:,} rows in {chunks} are as they were written ({rate:.2f} GB/s)")
