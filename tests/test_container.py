@@ -261,18 +261,43 @@ def test_nearest_rounding_is_said(tmp_path):
     assert (np.abs(values - table()[0]) <= step * (0.5 + 1e-5) + 1e-7).all()
 
 
+OTHERS = {
+    "id": np.arange(2**53, 2**53 + 700),
+    "flag": np.arange(700) % 3 == 0,
+    "half": np.arange(700, dtype=np.float16) / 8,
+    "text": np.array([f"row {number} ü" for number in range(700)]),
+}
+
+
 @pytest.mark.parametrize("zstd", [None, 5])
-def test_other_readers(tmp_path, small_chunks, zstd):
+@pytest.mark.parametrize("labels", [1, 3])
+def test_other_readers(tmp_path, small_chunks, zstd, labels):
+    """Every row, label and kept column by plain h5py, with its public plugin where chunks are compressed, and by pyfive."""
     path = tmp_path / "f.zipml.h5"
     X, y = table()
-    with compress(X, y, path=path, zstd=zstd) as ours:
-        with h5py.File(path) as file:
-            np.testing.assert_array_equal(file["codes"][()], ours.packed())
-        if zstd is None:
-            with pyfive.File(path) as other:
-                np.testing.assert_array_equal(other["codes"][:], ours.packed())
-                np.testing.assert_array_equal(other["labels"][:], y)
-                assert other.attrs["rows"] == 700
+    y = y if labels == 1 else np.stack([y, y + 1, -y], axis=1)
+    with compress(X, y, path=path, zstd=zstd, keep=OTHERS) as ours:
+        packed = ours.packed()
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["codes"][()], packed)
+        np.testing.assert_array_equal(file["codes"][5:600:7], packed[5:600:7])
+        np.testing.assert_array_equal(file["labels"][()], y)
+        names = json.loads(file["kept_names"][()].tobytes())
+        for number, name in enumerate(names):
+            column = file[f"kept_{number}"]
+            column = column.asstr()[()] if name == "text" else column[()]
+            np.testing.assert_array_equal(column, OTHERS[name])
+            assert name == "text" or column.dtype == OTHERS[name].dtype
+    if zstd is None:
+        with pyfive.File(path) as other:
+            np.testing.assert_array_equal(other["codes"][:], packed)
+            np.testing.assert_array_equal(other["labels"][:], y)
+            assert other.attrs["rows"] == 700 and other.attrs["format"] in ("zipml", b"zipml")
+            for number, name in enumerate(names):
+                column = other[f"kept_{number}"][:]
+                if name == "text":
+                    column = np.char.decode(np.asarray(column).astype("S"), "utf-8")
+                np.testing.assert_array_equal(column, OTHERS[name])
 
 
 @pytest.mark.parametrize("zstd", [None, 1])

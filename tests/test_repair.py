@@ -196,6 +196,38 @@ def test_what_nothing_can_replace(made, tmp_path, name):
     assert not (tmp_path / "new").exists()
 
 
+def test_kept_columns_and_several_labels(tmp_path, monkeypatch):
+    monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 10)
+    X = np.random.default_rng(0).normal(size=(ROWS, 7)).astype(np.float32)
+    keep = {"id": np.arange(ROWS) * 3, "text": np.array([f"ü{n % 99}" for n in range(ROWS)]), "row": np.arange(ROWS) % 5}
+    path, y = tmp_path / "f", np.stack([np.arange(ROWS), -np.arange(ROWS)], axis=1)
+    with zipml.compress(X, y, path=path, keep=keep) as old:
+        places = old._file.rowwise
+        starts = {name: places[name].offset for name in places}
+        sizes = {name: places[name].dtype.itemsize * 250 for name in places}
+        expected = old.decode()
+    names = dict(zip(old._file.kept_names, ("kept_0", "kept_1", "kept_2"), strict=True))
+    damaged = [starts["labels"] + 3 * sizes["labels"], starts[names["text"]] + 7 * sizes[names["text"]] + 5]
+    path.write_bytes(flipped(path.read_bytes(), *damaged))
+    found = zipml.repair(path, tmp_path / "new")
+    assert [(one.part, one.rows) for one in found.damage] == [("labels", (750, 999)), ("text", (1750, 1999))]
+    for target, without, rows in [
+        ("new", (), rows_of([0, 1, 2, 4, 5, 6, 8, 9, 10, 11])),
+        ("newer", ("text",), rows_of([0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11])),
+        ("newest", ("text", "labels"), np.arange(ROWS)),
+    ]:
+        zipml.repair(path, tmp_path / target, without=without, overwrite=True)
+        with zipml.open(tmp_path / target) as data:
+            data.verify()
+            np.testing.assert_array_equal(data.decode(), expected[rows])
+            assert (data.labels is None) if "labels" in without else np.array_equal(data.labels, y[rows])
+            assert set(data.kept) == ({*keep} - {*without}) | ({"row_2"} if len(rows) < ROWS else set())
+            for name in {*keep} - {*without}:
+                np.testing.assert_array_equal(data.kept[name], keep[name][rows])
+            if len(rows) < ROWS:
+                np.testing.assert_array_equal(data.kept["row_2"], rows)
+
+
 def test_random_damage_never_gives_other_rows(made, tmp_path):
     """Bytes written over at random, up to whole sectors: whatever is saved is as it was written."""
     path, old, content = made
