@@ -129,10 +129,11 @@ def compress(
     request = Request(
         _width(bits), samples, levels, shared_levels, rounding, seed, zstd, threads, nonfinite, grid, target_error, clip
     )
-    replacing = {"overwrite": overwrite, "resume": resume}
     try:
         with open_source(source, label=label, columns=columns, keep=keep, dataset=dataset) as rows:
-            data, report = compress_with_report(rows, None, output, request, **replacing, progress=not as_json)
+            data, report = compress_with_report(
+                rows, None, output, request, overwrite=overwrite, resume=resume, progress=not as_json
+            )
     except (KeyboardInterrupt, _Terminated) as stopped:
         if journal_of(output).exists():
             raise _Kept(INTERRUPTED if isinstance(stopped, KeyboardInterrupt) else TERMINATED) from stopped

@@ -48,7 +48,8 @@ class Chunk:
     def cut(self, start: int, stop: int) -> Chunk:
         """Rows start..stop-1, of a chunk whose columns are of one part."""
         end = self.next_row if stop == len(self.values) else self.number(stop)
-        labels, numbers = (None if array is None else array[start:stop] for array in (self.labels, self.numbers))
+        labels = None if self.labels is None else self.labels[start:stop]
+        numbers = None if self.numbers is None else self.numbers[start:stop]
         kept = {name: [parts[0][start:stop]] for name, parts in self.kept.items()}
         return Chunk(self.values[start:stop], labels, self.number(start), end, kept, numbers)
 
