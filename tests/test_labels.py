@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import zipml_codec as zipml
+from zipml_codec import journal
 from zipml_codec import rows as rows_module
 from zipml_codec.errors import CorruptError, DataError, PrecisionWarning
 from zipml_codec.formats import container
@@ -111,6 +112,29 @@ def test_names_of_labels(tmp_path):
                 np.testing.assert_array_equal(data.labels, expected if len(wanted) > 1 else expected[:, 0])
     with zipml.compress(X, Y[:, :1], path=tmp_path / "b") as data:
         assert data.labels.shape == (ROWS,) and data.label_names is None
+
+
+@pytest.mark.parametrize("zstd", [None, 1])
+@pytest.mark.parametrize("after", [3, 12, 20, 30], ids=["statistics", "more of them", "codes", "more codes"])
+def test_an_interrupted_compression_goes_on_with_them(tmp_path, monkeypatch, small_blocks, after, zstd):
+    """Types found so far, the longest text among them, and what is written of each column: all of it is kept with the state."""
+    zipml.compress(X, Y, path=tmp_path / "a", keep=KEPT, zstd=zstd).close()
+    monkeypatch.setattr(journal, "EVERY", 0.0)
+    monkeypatch.setattr(journal, "SHARE", float("inf"))
+    tick, ticks = journal.Journal.tick, []
+
+    def stop(self, state):
+        tick(self, state)
+        ticks.append(1)
+        if len(ticks) == after:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(journal.Journal, "tick", stop)
+        zipml.compress(X, Y, path=tmp_path / "b", keep=KEPT, zstd=zstd)
+    assert (tmp_path / "b.partial.journal").exists()
+    zipml.compress(X, Y, path=tmp_path / "b", keep=KEPT, zstd=zstd, resume=True).close()
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
 
 
 def test_batches_have_all_labels(tmp_path, small_blocks):
