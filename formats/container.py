@@ -133,6 +133,14 @@ class RowPlace(NamedTuple):
     digests: NDArray[np.uint64]
 
 
+class Checks(NamedTuple):
+    """What of a file matched its digests, chunks and rows of row arrays by chunk, while the file was as `stamp` says."""
+
+    stamp: tuple[int, ...]
+    chunks: NDArray[np.bool_]
+    rowwise: dict[str, NDArray[np.bool_]]
+
+
 def chunk_table(codes: h5py.h5d.DatasetID, header: Header) -> NDArray[np.int64]:
     """(offset, size, filter mask) of every chunk, in row order. One pass: asking for them one by one is quadratic."""
     table = np.full((header.chunks, 3), -1, np.int64)
@@ -154,6 +162,11 @@ def own_ranges(file: h5py.File, header: Header) -> NDArray[np.int64]:
         if name != "codes" and (name not in DATASETS or name == "sample_values") and dataset.nbytes:
             places.append(np.array([[dataset.id.get_offset(), dataset.nbytes]], np.int64))
     return np.concatenate(places)
+
+
+def state_of(about: os.stat_result) -> tuple[int, ...]:
+    """What changes when another program writes to the file, or another file takes its place."""
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
 
 
 def share_lock(descriptor: int, locking: bool | None) -> None:
@@ -193,6 +206,8 @@ class ContainerReader:
 
     def __init__(self, path: Path, locking: bool | None = None) -> None:
         self.path, self.locking = path, locking
+        self.shards: tuple[Any, ...] = ()  # what a folder of files has
+        self.places: Any = None
         self.arrays: dict[str, NDArray[Any]] = {}
         self.rowwise: dict[str, RowPlace] = {}
         self._rows_checked: dict[str, NDArray[np.bool_]] = {}
@@ -239,12 +254,10 @@ class ContainerReader:
         return Image(self._descriptor, seal, skeleton)
 
     def _state(self) -> tuple[int, ...]:
-        """What changes when another program writes to the file."""
         try:
-            about = os.fstat(self._descriptor)
+            return state_of(os.fstat(self._descriptor))
         except OSError:  # closed by another thread just now
             return ()
-        return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
 
     def _changed(self) -> bool:
         """Whether it was written to since it was opened. Asked after a read: then what was read is as checked as before."""
@@ -273,7 +286,8 @@ class ContainerReader:
             self._read_small(name, file[name], dtype, digests[name])
         self._read_places(file)
         types = {name: place.dtype for name, place in self.rowwise.items()}
-        if header_digest(self.header, digests, types) != int(attributes["xxh3"]):
+        self.digest = header_digest(self.header, digests, types)
+        if self.digest != int(attributes["xxh3"]):
             raise CorruptError("the header does not match its digest")
         codes = file["codes"]
         shape = self.header.rows, self.header.stride
@@ -460,20 +474,43 @@ class ContainerReader:
         None where chunks are compressed, or do not follow one another without a gap, or the system has no more room for it.
         `prepare_mapped` checks parts of it before use, `settle` after it.
         """
-        header = self.header
-        offsets = self.table[:, 0]
-        if header.zstd or (np.diff(offsets) != header.chunk_bytes).any() or self._descriptor < 0:
+        span = self.span
+        if span is None or self._descriptor < 0:
             return None
-        start = int(offsets[0]) // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-        end = int(offsets[-1]) + header.chunk_bytes
-        if os.fstat(self._descriptor).st_size < end:
-            raise CorruptError(f"{self.path} is truncated: the codes end at byte {end}")
-        if self._mapping is None:
-            try:
-                self._mapping = Mapping(self._descriptor, start, end - start)
-            except OSError:
-                return None
-        return np.frombuffer(memoryview(self._mapping), np.uint8, offset=int(offsets[0]) - start).reshape(-1, header.stride)
+        at = span[0] % mmap.ALLOCATIONGRANULARITY
+        try:
+            if self._mapping is None:
+                mapping = Mapping(-1, 0, at + span[1])
+                self.map_into(mapping, at)
+                self._mapping = mapping
+        except OSError:
+            return None
+        return np.frombuffer(memoryview(self._mapping), np.uint8, offset=at).reshape(-1, self.header.stride)
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """Offset and bytes of all chunks together; None where they are compressed, or do not follow one another without a gap."""
+        offsets, size = self.table[:, 0], self.header.chunk_bytes
+        if self.header.zstd or (np.diff(offsets) != size).any():
+            return None
+        return int(offsets[0]), len(offsets) * size
+
+    def map_into(self, mapping: Mapping, at: int) -> None:
+        """Map all chunks to byte `at` of a mapping, which is as far from a page's start as their offset in the file.
+
+        Raises
+        ------
+        CorruptError
+            The file is shorter than that.
+        OSError
+            The system has no more room for it.
+        """
+        assert self.span is not None
+        offset, size = self.span
+        if os.fstat(self._descriptor).st_size < offset + size:
+            raise CorruptError(f"{self.path} is truncated: the codes end at byte {offset + size}")
+        before = offset % mmap.ALLOCATIONGRANULARITY
+        mapping.place(self._descriptor, offset - before, size + before, at - before)
 
     def settle(self) -> None:
         """After mapped rows were used: raise where the file was written to meanwhile: they may not be those that were checked.
@@ -604,6 +641,21 @@ class ContainerReader:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise CorruptError(f"the dataset {dataset!r} is not a list of names")
         return tuple(names)
+
+    @property
+    def sample(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Numbers and values of the rows that are kept exactly."""
+        return self.arrays["sample_rows"], self.arrays["sample_values"]
+
+    @property
+    def checks(self) -> Checks:
+        """What of the file was checked so far; it goes on to say so while others are open, see `go_on`."""
+        return Checks(self._stamp, self._checked, self._rows_checked)
+
+    def go_on(self, checks: Checks) -> None:
+        """Take for checked what another reader of the same file has checked, where the file was not written to since."""
+        if checks.stamp == self._stamp:
+            _, self._checked, self._rows_checked = checks
 
     @property
     def columns(self) -> tuple[str, ...] | None:

@@ -167,7 +167,7 @@ class ContainerWriter:
         )
         self._file = file
         self._describe(file)
-        for name, array in self.arrays.items():
+        for name, array in sorted(self.arrays.items(), key=lambda item: list(DATASETS).index(item[0])):
             file.create_dataset(name, data=np.asarray(array, DATASETS[name][0]))
         for name in ("noise", "error"):
             file.create_dataset(name, data=np.zeros(header.features))
@@ -279,9 +279,16 @@ class ContainerWriter:
             self.rowwise[name].append(self._descriptor, values)
 
     def finish(
-        self, noise: NDArray[np.float64], error: NDArray[np.float64], advance: Callable[[int], None] | None = None
+        self,
+        noise: NDArray[np.float64],
+        error: NDArray[np.float64],
+        advance: Callable[[int], None] | None = None,
+        **others: NDArray[Any],
     ) -> None:
-        """Add what encoding learnt, check every byte, and have it on the disk; `advance` is called with the rows that were."""
+        """Add what encoding learnt, check every byte, and have it on the disk; `advance` is called with the rows that were.
+
+        `others` take the place of some of `arrays`.
+        """
         for rows in (self.row, *(array.rows for array in self.rowwise.values())):
             if rows != self.header.rows:
                 raise OutputError(f"{self.path}: {rows} of {self.header.rows} rows were written")
@@ -291,7 +298,7 @@ class ContainerWriter:
                 self._sink = Sink(self._descriptor)
                 self._file = h5py.File(self._sink, "r+")
             file = self._file
-            learnt = {"noise": noise, "error": error, "digests": self.digests}
+            learnt = {"noise": noise, "error": error, "digests": self.digests, **others}
             if self.rowwise:
                 learnt["row_digests"] = np.stack([array.digests for array in self.rowwise.values()])
             for name, values in learnt.items():
@@ -301,7 +308,8 @@ class ContainerWriter:
             types = {name: array.dtype for name, array in self.rowwise.items()}
             for name, value in digests.items():
                 file[name].attrs.modify("xxh3", np.uint64(value))
-            file.attrs.modify("xxh3", np.uint64(header_digest(self.header, digests, types)))
+            self.digest = header_digest(self.header, digests, types)
+            file.attrs.modify("xxh3", np.uint64(self.digest))
             self._places()
             ranges = own_ranges(file, self.header)
             file.close()

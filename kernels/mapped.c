@@ -9,7 +9,12 @@
 
 #ifdef _WIN32
 
-int mapping_open(int descriptor, long long offset, size_t size) { (void)descriptor, (void)offset, (void)size; return -1; }
+int mapping_open(size_t size) { (void)size; return -1; }
+int mapping_place(int number, int descriptor, long long offset, size_t size, size_t at)
+{
+    (void)number, (void)descriptor, (void)offset, (void)size, (void)at;
+    return 0;
+}
 const void *mapping_start(int number) { (void)number; return NULL; }
 int mapping_lost(int number) { (void)number; return 1; }
 void mapping_close(int number) { (void)number; }
@@ -75,7 +80,7 @@ static int install(void)
     return sigaction(SIGBUS, &ours, NULL) == 0;
 }
 
-int mapping_open(int descriptor, long long offset, size_t size)
+int mapping_open(size_t size)
 {
     if (!install())
         return -1;
@@ -83,7 +88,7 @@ int mapping_open(int descriptor, long long offset, size_t size)
         int expected = FREE;
         if (!atomic_compare_exchange_strong(&mappings[i].state, &expected, HELD))
             continue;
-        void *start = mmap(NULL, size, PROT_READ, MAP_SHARED, descriptor, (off_t)offset);
+        void *start = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (start == MAP_FAILED) {
             atomic_store(&mappings[i].state, FREE);
             return -1;
@@ -95,6 +100,12 @@ int mapping_open(int descriptor, long long offset, size_t size)
         return i;
     }
     return -1;
+}
+
+int mapping_place(int number, int descriptor, long long offset, size_t size, size_t at)
+{
+    char *start = mappings[number].start + at;
+    return mmap(start, size, PROT_READ, MAP_SHARED | MAP_FIXED, descriptor, (off_t)offset) != MAP_FAILED;
 }
 
 const void *mapping_start(int number) { return mappings[number].start; }

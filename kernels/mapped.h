@@ -4,8 +4,11 @@
 
 #include <stddef.h>
 
-/* `size` bytes of a file from `offset` on, a multiple of the page's size: a number for the calls below, or -1. */
-int mapping_open(int descriptor, long long offset, size_t size);
+/* `size` bytes of zeros, in the place of which files can be mapped: a number for the calls below, or -1. */
+int mapping_open(size_t size);
+
+/* Maps `size` bytes of a file from `offset` on to byte `at`, both multiples of the page's size: 1, or 0. */
+int mapping_place(int number, int descriptor, long long offset, size_t size, size_t at);
 
 const void *mapping_start(int number);
 

@@ -54,6 +54,7 @@ app = typer.Typer(
 File = Annotated[Path, typer.Argument(help="A zipml file.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output once the new one is complete.")]
 Threads = Annotated[int | None, typer.Option(help="Default: the physical cores, or what OMP_NUM_THREADS says.")]
+ShardRows = Annotated[int | None, typer.Option(help="Write a folder of files with so many rows each, and a manifest.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 Sources = Annotated[
     list[Path],
@@ -119,6 +120,7 @@ def compress(
     zstd: Annotated[int | None, typer.Option(help="Compress the codes at this zstandard level, 1..19.")] = None,
     threads: Threads = None,
     overwrite: Overwrite = False,
+    shard_rows: ShardRows = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted compression, if there is one.")] = False,
     nonfinite: Annotated[str, typer.Option(help="Rows with NaN or infinity: raise an error, or drop them.")] = "raise",
     as_json: Json = False,
@@ -132,7 +134,7 @@ def compress(
     try:
         with open_source(source, label=label, columns=columns, keep=keep, dataset=dataset) as rows:
             data, report = compress_with_report(
-                rows, None, output, request, overwrite=overwrite, resume=resume, progress=not as_json
+                rows, None, output, request, overwrite=overwrite, resume=resume, shard_rows=shard_rows, progress=not as_json
             )
     except (KeyboardInterrupt, _Terminated) as stopped:
         if journal_of(output).exists():
@@ -240,6 +242,7 @@ def info(
         ("levels", f"{about['levels']}, {about['intervals'] + 1} {'for all features' if shared else 'a feature'}"),
         ("labels", _titles(about["label_names"], about["labels"])),
         ("kept columns", ", ".join(f"{kept['name']} ({kept['type']})" for kept in about["kept"])) if about["kept"] else None,
+        ("shards", f"{about['shards']:,}") if about["shards"] else None,
         ("file", _bytes(about["file_bytes"]) + (f", zstd {about['zstd']}" if about["zstd"] else "")),
         ("ratio to float32", f"{about['ratio_to_float32']:.2f}"),
         ("mean squared error", f"{about['mean_squared_error']:.4g}"),
@@ -282,6 +285,7 @@ def describe(data: Dataset) -> dict[str, Any]:
         "kept": [{"name": name, "type": type_name(dtype)} for name, dtype in data.kept.dtypes.items()],
         "stride": data.stride, "chunk_rows": data.chunk_rows, "chunks": data.chunks,
         "zstd": data._file.header.zstd, "version": data._file.version, "file_bytes": data.file_bytes,
+        "shards": data.shards,
         "ratio_to_float32": _float_bytes(data) / data.file_bytes, "mean_squared_error": float(data.error.mean()),
         "options": data.options, "clipped": None if data.clipped is None else int(data.clipped.sum()),
         "per_feature": [

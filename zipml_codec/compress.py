@@ -15,23 +15,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import thread_count
+from .arrays import check_integer, thread_count
 from .codec import Codec, row_bytes, row_stride
 from .dataset import Dataset, codec_of
 from .errors import DataError, LevelError, OptionError, PrecisionWarning
 from .formats.container import Header, check_zstd, chunk_rows_for, digest, encode_names
 from .formats.partial import Partial
 from .formats.readers import as_source
+from .formats.shardwriter import PartialFolder, ShardedWriter
 from .formats.sources import Source
 from .formats.writer import ContainerWriter
 from .interrupts import Interrupts
 from .journal import Journal, identity
+from .parts import ShardStatistics
 from .passes import Learnt, Outline, encode, learn
 from .progress import Progress, no_progress
 from .request import TARGET_ERROR, Request
 from .rows import Losses, Rows
 from .saved import load_levels
-from .statistics import ColumnStatistics
+from .statistics import ColumnStatistics, most_sampled
 from .tables import SNAP_LIMIT, choose_bits, make_codec
 from .version import VERSION
 
@@ -74,6 +76,7 @@ def compress(
     threads: int | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    shard_rows: int | None = None,
     nonfinite: str = "raise",
     grid: str = "auto",
     target_error: float | None = None,
@@ -114,10 +117,13 @@ def compress(
     threads : int, optional
         Default: the physical cores, or fewer where OMP_NUM_THREADS or threadpoolctl say so.
     overwrite : bool
-        Replace an existing file, in one step, once the new one is complete.
+        Replace an existing file, or folder of shards, in one step, once the new one is complete.
     resume : bool
         Go on from where an interrupted compression of the same source with the same options left off, to the same bytes; where
         there is none, begin. See Notes.
+    shard_rows : int, optional
+        Write a folder of files with so many rows each, and a manifest, that opens as one data set. The codes are those of
+        one file; each shard is a zipml file of its own. There is no going on with an interrupted folder.
     nonfinite : {"raise", "drop"}
         What to do with rows that hold NaN or infinity.
     grid : {"auto", "byte", "none"}
@@ -160,7 +166,9 @@ def compress(
         bits, samples, levels, shared_levels, rounding, seed, zstd, threads, nonfinite, grid, target_error, clip
     )
     chosen = {"label": label, "columns": columns, "keep": keep}
-    return compress_with_report(X, y, path, request, chosen, overwrite=overwrite, resume=resume, progress=progress)[0]
+    return compress_with_report(
+        X, y, path, request, chosen, overwrite=overwrite, resume=resume, shard_rows=shard_rows, progress=progress
+    )[0]
 
 
 def compress_with_report(
@@ -172,6 +180,7 @@ def compress_with_report(
     *,
     overwrite: bool = False,
     resume: bool = False,
+    shard_rows: int | None = None,
     progress: bool | Callable[..., Progress] = False,
 ) -> tuple[Dataset, Report]:
     """`compress`, and what it did."""
@@ -180,8 +189,13 @@ def compress_with_report(
     bars = progress if callable(progress) else Progress.on_terminal if progress else no_progress
     given, names = _given(request)
     clip = (given.bounds[:, 0], given.bounds[:, -1]) if given is not None and request.clip else None
+    if shard_rows is not None:
+        shard_rows = check_integer("shard_rows", shard_rows, 1)
+        if resume:
+            raise OptionError("an interrupted folder of shards cannot go on: leave resume or shard_rows out")
     with ExitStack() as stack:
-        partial = stack.enter_context(Partial(target, overwrite))
+        partial: Partial | PartialFolder = Partial(target, overwrite) if shard_rows is None else PartialFolder(target, overwrite)
+        stack.enter_context(partial)
         source = stack.enter_context(as_source(X, y, spool_dir=target.parent, **(chosen or {})))
         journal = Journal(partial.journal, _asked(request, given, source), stack.enter_context(Interrupts()))
         saved = journal.read() if resume and partial.resumable else None
@@ -201,8 +215,17 @@ def compress_with_report(
             codec = codec_of(outline.header, outline.arrays["levels"])
             second = Losses(saved.about["seen"], int(saved.arrays["written_row"]))
         written = None if saved is None else saved.part("written_")
-        with ContainerWriter(partial, outline.header, outline.arrays, outline.rowwise, workers, written) as writer:
-            encode(pass_over("encoding", second), codec, outline, writer, workers, journal, saved)
+        parts = None
+        writer: ContainerWriter | ShardedWriter
+        if shard_rows is not None and isinstance(partial, PartialFolder):
+            parts = ShardStatistics(codec, outline.header.seed, shard_rows, workers)
+            options = (shard_rows, parts.of_rows, workers)
+            writer = ShardedWriter(partial, outline.header, outline.arrays, outline.rowwise, *options)
+        else:
+            assert isinstance(partial, Partial)
+            writer = ContainerWriter(partial, outline.header, outline.arrays, outline.rowwise, workers, written)
+        with writer:
+            encode(pass_over("encoding", second), codec, outline, writer, workers, journal, saved, parts)
         partial.publish()
     dataset, header = Dataset(target), outline.header
     report = Report(
@@ -363,9 +386,14 @@ def make_header(statistics: ColumnStatistics, codec: Codec, seed: int, zstd: int
     )
 
 
+def sample_count(rows: int, features: int, bits: int) -> int:
+    """How many rows are kept exactly (FORMAT.md, section 5)."""
+    share = SAMPLE_SHARE * rows * row_bytes(features, bits)
+    return min(most_sampled(features), int(share // (4 * features + 8)))
+
+
 def _arrays(statistics: ColumnStatistics, codec: Codec, header: Header) -> dict[str, NDArray[Any]]:
-    share = SAMPLE_SHARE * header.rows * row_bytes(header.features, header.bits)
-    numbers, values = statistics.sample.take(int(share // (4 * header.features + 8)))
+    numbers, values = statistics.sample.take(sample_count(header.rows, header.features, header.bits))
     return {
         "levels": codec.bounds,
         "low": statistics.low,

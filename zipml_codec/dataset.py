@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from .arrays import check_integer, check_seed, thread_count
 from .codec import Codec
 from .errors import FormatError, OptionError, RowError
-from .formats.container import ContainerReader, Header
+from .formats.container import Header
+from .formats.shards import Places, Reader, open_reader
 from .kept import from_bytes, type_name
 from .order import EpochOrder
 
@@ -35,7 +36,7 @@ class Batch(NamedTuple):
 class Kept(Mapping[str, NDArray[Any]]):
     """Kept columns of a file by name, (rows,), exactly as they were: text as str, dtype object. Read and checked at first use."""
 
-    def __init__(self, file: ContainerReader) -> None:
+    def __init__(self, file: Reader) -> None:
         self._file, self._places = file, {name: f"kept_{number}" for number, name in enumerate(file.kept_names)}
         self._read: dict[str, NDArray[Any]] = {}
 
@@ -74,7 +75,7 @@ def codec_of(header: Header, levels: NDArray[np.float32]) -> Codec:
 
 
 class Dataset:
-    """A zipml file, opened for reading. Made by `zipml_codec.open` and `zipml_codec.compress`.
+    """A zipml file, or a folder of shards, opened for reading. Made by `zipml_codec.open` and `zipml_codec.compress`.
 
     Thread-safe, picklable by path, a context manager. Every chunk's digest is checked when it is first read.
 
@@ -103,7 +104,7 @@ class Dataset:
     def __init__(self, path: str | PathLike[str], locking: bool | None = None) -> None:
         self.path = Path(path)
         self._place = self.path.absolute()  # where it stays when the working folder changes
-        self._file = ContainerReader(self.path, locking)
+        self._file = open_reader(self.path, locking)
         header, arrays = self._file.header, self._file.arrays
         self.shape = (header.rows, header.features)
         self.bits, self.samples, self.stride = header.bits, header.samples, header.stride
@@ -115,7 +116,6 @@ class Dataset:
         self.noise, self.error = arrays["noise"], arrays["error"]
         self.mean, self.std, self.low, self.high = (arrays[name] for name in ("mean", "std", "low", "high"))
         self.clipped: NDArray[np.uint64] | None = arrays.get("clipped")
-        self.sample_rows, self.sample_values = arrays["sample_rows"], arrays["sample_values"]
         self.columns, self.label_names = self._file.columns, self._file.label_names
         self.kept = Kept(self._file)
         self._labels: NDArray[np.float32] | None = None
@@ -131,6 +131,16 @@ class Dataset:
         if self._labels is None and self.has_labels:
             self._labels = self._file.read_rows("labels")
         return self._labels
+
+    @property
+    def sample_rows(self) -> NDArray[np.int64]:
+        """Numbers of the rows that are kept exactly."""
+        return self._file.sample[0]
+
+    @property
+    def sample_values(self) -> NDArray[np.float32]:
+        """Those rows, before rounding."""
+        return self._file.sample[1]
 
     @property
     def has_labels(self) -> bool:
@@ -159,6 +169,11 @@ class Dataset:
         return self._file.header.chunks
 
     @property
+    def shards(self) -> int:
+        """Number of shards; 0 of a single file."""
+        return len(self._file.shards)
+
+    @property
     def file_bytes(self) -> int:
         """Size of the file."""
         return self._file.file_bytes
@@ -173,6 +188,11 @@ class Dataset:
     def map_rows(self) -> NDArray[np.uint8] | None:
         """All packed rows, and what fills up the last chunk, as a view of the file; None where they are not in one piece."""
         return self._file.map_rows()
+
+    @property
+    def places(self) -> Places | None:
+        """Where rows are in `map_rows`; None where each has its own number's place."""
+        return self._file.places
 
     @property
     def cold(self) -> bool:
@@ -315,7 +335,7 @@ class Dataset:
         CorruptError
             The bytes are not those that were written; the message names the chunk and its rows.
         """
-        with ContainerReader(self._place, self._file.locking) as fresh:
+        with open_reader(self._place, self._file.locking) as fresh:
             fresh.verify(advance)
 
     def close(self) -> None:
@@ -339,7 +359,7 @@ class Dataset:
 
 
 def open_dataset(path: str | PathLike[str], locking: bool | None = None) -> Dataset:
-    """Open a zipml file for reading.
+    """Open a zipml file, or a folder of shards of one, for reading.
 
     Parameters
     ----------

@@ -42,7 +42,8 @@ class Journal:
 
     Parameters
     ----------
-    path : Path
+    path : Path, optional
+        None: nothing is kept.
     asked : dict
         Of what JSON holds: what the compression was asked for, and, as "source", its source's identity. One goes on only where
         all of it is the same. Where the source has none, nothing is kept.
@@ -50,7 +51,7 @@ class Journal:
         Signals that wait until a state is kept.
     """
 
-    def __init__(self, path: Path, asked: dict[str, Any], interrupts: Interrupts) -> None:
+    def __init__(self, path: Path | None, asked: dict[str, Any], interrupts: Interrupts) -> None:
         self.path, self.interrupts = path, interrupts
         self.asked: dict[str, Any] = plain(asked)
         self._next = time.monotonic() + EVERY
@@ -64,6 +65,7 @@ class Journal:
             It is of another compression: the message says in what.
         CorruptError
         """
+        assert self.path is not None
         try:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as content:
                 arrays = {name: content[name] for name in content.files}
@@ -89,7 +91,7 @@ class Journal:
 
     def keep(self, state: Callable[[], State]) -> bool:
         """Write the journal now; whether there is one."""
-        if self.asked["source"] is None:
+        if self.path is None or self.asked["source"] is None:
             return False
         begun = time.monotonic()
         about, arrays = state()

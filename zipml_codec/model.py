@@ -16,6 +16,7 @@ from .dataset import Dataset
 from .errors import CorruptError, DataError, FormatError
 from .formats.readers import as_source
 from .formats.seal import MAGIC
+from .formats.shards import is_sharded
 from .publish import write_arrays
 
 MODEL_VERSION = 1
@@ -169,12 +170,14 @@ class Model:
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether a file is HDF5 that ends with a zipml file's seal, or has its mark.
+    """Whether a file is HDF5 that ends with a zipml file's seal, or has its mark, or is a folder of such files.
 
     HDF5 does not see a sealed file here: it can crash on a damaged one, which the reader finds out before.
     """
     import h5py
 
+    if is_sharded(path):
+        return True
     try:
         with path.open("rb") as file:
             if file.read(8) != b"\x89HDF\r\n\x1a\n":

@@ -14,11 +14,13 @@ from .ahead import read_ahead
 from .codec import Codec, noise_total
 from .errors import DataError
 from .formats.container import Header
+from .formats.shardwriter import ShardedWriter
 from .formats.sources import Source
 from .formats.writer import ContainerWriter
 from .journal import Journal, State
 from .kept import KeptTypes
 from .kernels.codes import GROUP
+from .parts import ShardStatistics, mean_errors
 from .request import Request
 from .rows import ADVICE, Chunk, Rows, block_rows
 from .statistics import ColumnStatistics
@@ -160,19 +162,32 @@ class Encoded:
 
 
 def encode(
-    rows: Rows, codec: Codec, outline: Outline, writer: ContainerWriter, threads: int, journal: Journal, saved: State | None
+    rows: Rows,
+    codec: Codec,
+    outline: Outline,
+    writer: ContainerWriter | ShardedWriter,
+    threads: int,
+    journal: Journal,
+    saved: State | None,
+    parts: ShardStatistics | None = None,
 ) -> None:
-    """The second pass: codes and row arrays to the file, which is finished. Rows are encoded while those before are written."""
+    """The second pass: codes and row arrays to the file, which is finished. Rows are encoded while those before are written.
+
+    `parts` learns of the rows of each shard before they are written.
+    """
     header, seen = outline.header, rows.losses.seen
     total = np.zeros((2, codec.features)) if saved is None else saved.arrays["total"]
 
     def state() -> State:
+        assert isinstance(writer, ContainerWriter)  # of shards no journal is kept
         about, arrays = outline.state()
         written = {f"written_{name}": array for name, array in writer.state().items()}
         return State(about | {"seen": seen}, arrays | written | {"total": total})
 
     if writer.row < header.rows:
-        with journal.kept(state), closing(read_ahead(_encoded(rows, codec, outline, writer.row, total, threads))) as blocks:
+        with journal.kept(state), closing(
+            read_ahead(_encoded(rows, codec, outline, writer.row, total, threads, parts))
+        ) as blocks:
             for block in blocks:
                 writer.write_codes(block.packed)
                 for name, array in block.beside:
@@ -182,13 +197,19 @@ def encode(
     if writer.row != header.rows:
         raise DataError(f"{rows.source.name}: the second pass over it gave {writer.row} rows, the first {header.rows}")
     journal.check_source(rows.source)
-    mean_square = total / header.rows * codec.noise_scale()
-    noise = np.zeros(codec.features) if codec.rounding == "nearest" else mean_square[0] / codec.samples
-    writer.finish(noise, mean_square[1], lambda _: journal.tick(state))
+    writer.finish(*mean_errors(codec, total, header.rows), lambda _: journal.tick(state))
     journal.tick(state)
 
 
-def _encoded(rows: Rows, codec: Codec, outline: Outline, row: int, total: NDArray[np.float64], threads: int) -> Iterator[Encoded]:
+def _encoded(
+    rows: Rows,
+    codec: Codec,
+    outline: Outline,
+    row: int,
+    total: NDArray[np.float64],
+    threads: int,
+    parts: ShardStatistics | None,
+) -> Iterator[Encoded]:
     header = outline.header
     groups = np.empty((2, -(-block_rows(codec.features) // GROUP), codec.features), np.float32)
     for chunk in rows:
@@ -203,6 +224,8 @@ def _encoded(rows: Rows, codec: Codec, outline: Outline, row: int, total: NDArra
                 f"{rows.source.place(chunk.number(at), column)}: {value} was not there in the first pass: the source changed"
             )
         total = np.stack([noise_total(total[part], groups[part, :used]) for part in (0, 1)])
+        if parts is not None:
+            parts.add(chunk.values, row, groups[:, :used], chunk.moved)
         row += count
         beside = [] if chunk.labels is None else [("labels", chunk.labels)]
         beside += outline.kept.encoded(chunk.kept, chunk.first_row)

@@ -35,6 +35,7 @@ class Chunk:
     next_row: int  # where in the source the rows after these begin
     kept: dict[str, list[NDArray[Any]]]  # columns in parts: types of two need not be the same
     numbers: NDArray[np.int64] | None = None  # of the rows in the source, where some were left out
+    moved: NDArray[np.bool_] | None = None  # which values were moved to the nearest level
 
     @property
     def all_numbers(self) -> NDArray[np.int64]:
@@ -243,9 +244,10 @@ class Rows:
             return chunk
         low, high = self.clip
         moved = np.where(np.isfinite(x), np.clip(x, low, high), x)  # NaN and infinity stay, to be found as such
-        count = np.count_nonzero(moved != x, axis=0)
+        changed = moved != x
+        count = np.count_nonzero(changed, axis=0)
         losses.clipped = losses.clipped + count if losses.clipped.size else count
-        return replace(chunk, values=moved)
+        return replace(chunk, values=moved, moved=changed)
 
 
 def rounds(dtype: np.dtype[Any]) -> bool:

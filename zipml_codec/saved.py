@@ -13,6 +13,7 @@ from .codec import Codec
 from .dataset import Dataset
 from .errors import CorruptError, FormatError, OptionError
 from .formats.output import check_output
+from .formats.shards import is_sharded
 from .publish import write_arrays
 
 VERSION = 1
@@ -55,7 +56,7 @@ def save_levels(
 
 
 def load_levels(path: str | PathLike[str]) -> tuple[Codec, tuple[str, ...] | None]:
-    """A codec of kept levels, and the names of its features: from a file of `save_levels`, or from a zipml file.
+    """A codec of kept levels, and the names of its features: from a file of `save_levels`, or from a zipml file or shards.
 
     Raises
     ------
@@ -65,6 +66,9 @@ def load_levels(path: str | PathLike[str]) -> tuple[Codec, tuple[str, ...] | Non
         It is damaged.
     """
     source = Path(path)
+    if is_sharded(source):
+        with Dataset(source) as data:
+            return data.codec, data.columns
     try:
         with source.open("rb") as file:
             start = file.read(8)

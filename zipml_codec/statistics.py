@@ -18,11 +18,16 @@ from .sketch import Segments, Sketch
 SAMPLE_ROWS, SAMPLE_BYTES = 1024, 64 << 20
 
 
+def most_sampled(features: int) -> int:
+    """The most rows that are kept exactly."""
+    return max(1, min(SAMPLE_ROWS, SAMPLE_BYTES // (4 * features)))
+
+
 class RowSample:
     """A uniform sample of rows in their exact form, chosen by each row's number alone: the smallest random keys stay."""
 
     def __init__(self, features: int, seed: int) -> None:
-        self.most = max(1, min(SAMPLE_ROWS, SAMPLE_BYTES // (4 * features)))
+        self.most = most_sampled(features)
         self.seed = seed
         self.keys = np.empty(0, np.uint64)
         self.numbers = np.empty(0, np.int64)
@@ -57,6 +62,8 @@ class ColumnStatistics:
         Whether optimal levels may be asked for.
     shared : bool
         Whether all features are to share their levels.
+    sample : bool
+        Whether exact rows are kept.
 
     Attributes
     ----------
@@ -64,7 +71,9 @@ class ColumnStatistics:
     low, high : ndarray of shape (features,), float32
     """
 
-    def __init__(self, features: int, seed: int = 0, sketch: bool = True, shared: bool = False) -> None:
+    def __init__(
+        self, features: int, seed: int = 0, sketch: bool = True, shared: bool = False, sample: bool = True
+    ) -> None:
         self.features, self.rows = features, 0
         self.low, self.high = np.empty(features, np.float32), np.empty(features, np.float32)
         self._shift: NDArray[np.float32] | None = None
@@ -72,6 +81,7 @@ class ColumnStatistics:
         self.shared = shared and features > 1
         self.sketch = Sketch(features, shared=self.shared) if sketch else None
         self.sample = RowSample(features, seed)
+        self._sampled = sample
 
     def add(self, x: NDArray[np.float32], threads: int) -> bool:
         """Learn from rows; whole multiples of 64 but for the last block. False where a value is not finite: nothing learnt."""
@@ -88,7 +98,8 @@ class ColumnStatistics:
             bound += 0.0  # no -0.0: which of two equal zeros comes out would depend on the threads
         if self.sketch is not None:
             self.sketch.add(x, self.low, self.high, threads)
-        self.sample.add(x, self.rows)
+        if self._sampled:
+            self.sample.add(x, self.rows)
         self.rows += len(x)
         return True
 

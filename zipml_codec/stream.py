@@ -13,6 +13,7 @@ from .arrays import as_rows
 from .codec import Codec
 from .dataset import Dataset
 from .errors import DataError
+from .formats.shards import Places
 from .kernels import sgd as kernel
 from .labels import choose_label, label_title
 from .order import EpochOrder, held_out, unit_rows
@@ -42,6 +43,10 @@ class TrainingData(Protocol):
     row_offset: int
     exact: tuple[NDArray[np.int64], NDArray[np.float32]] | None
     name: str
+
+    @property
+    def places(self) -> Places | None:
+        """Where rows are in `whole`, once that was made; None where each has its own number's place."""
 
     @property
     def cold(self) -> bool:
@@ -101,6 +106,11 @@ class CodeRows:
         return None if self.shape[0] * self.row_bytes <= KEPT_BYTES else self._data.map_rows()
 
     @property
+    def places(self) -> Places | None:
+        """Where mapped rows are, which shards are apart."""
+        return self._data.places
+
+    @property
     def cold(self) -> bool:
         """Whether chunks are unchecked or compressed, or the file is too large to stay in memory."""
         return self._data.cold
@@ -151,6 +161,7 @@ class FloatRows:
 
     samples, row_offset, cold = 1, 0, False
     columns: tuple[str, ...] | None = None
+    places: Places | None = None
     exact: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
 
     def __init__(self, X: ArrayLike, y: ArrayLike, label: str | int | None = None) -> None:
@@ -229,6 +240,8 @@ class Stream:
         self.small = rows * data.row_bytes <= KEPT_BYTES
         self._whole: NDArray[Any] | None = None
         self._rows: NDArray[Any] | None = None  # `_whole` without what fills up the last chunk
+        self._places: Places | None = None  # of rows in it
+        self._labels = data.labels
         self._numbers: NDArray[np.uint64] | None = None
 
     def _all_rows(self) -> NDArray[Any] | None:
@@ -238,6 +251,10 @@ class Stream:
             if self._whole is None and self.small:
                 count = -(-self.data.shape[0] // self.data.chunk_rows)
                 self._whole = np.concatenate([self.data.chunk(number) for number in range(count)])
+            elif self._whole is not None and self.data.places is not None:
+                self._rows, self._places = self._whole, self.data.places
+                self._labels = self._places.spread(self.data.labels)
+                return self._whole
             self._rows = None if self._whole is None else self._whole[: self.data.shape[0]]
         return self._whole
 
@@ -248,7 +265,8 @@ class Stream:
         if rows is not None:
             return rows + np.uint64(self.data.row_offset)
         if self._numbers is None:
-            self._numbers = np.arange(self.data.shape[0], dtype=np.uint64) + np.uint64(self.data.row_offset)
+            numbers = np.arange(self.data.shape[0], dtype=np.uint64) + np.uint64(self.data.row_offset)
+            self._numbers = numbers if self._places is None else self._places.spread(numbers)
         return self._numbers
 
     def windows(self, epoch: int, *, test: bool = False, threads: int = 1) -> Iterator[Window]:
@@ -274,16 +292,17 @@ class Stream:
 
     def _mapped(self, epoch: int, test: bool, threads: int) -> Iterator[Window]:
         """Windows of one array: orders of its rows, several windows in one."""
-        data, whole, rows = self.data, self._whole, self._rows
+        data, whole, rows, count = self.data, self._whole, self._rows, self.data.shape[0]
         assert whole is not None and rows is not None
-        order = EpochOrder(len(rows), unit_rows(data.row_bytes), data.row_bytes, self.seed, epoch)
+        order = EpochOrder(count, unit_rows(data.row_bytes), data.row_bytes, self.seed, epoch)
         together = max(1, -(-PIECE_BYTES // (order.window * order.unit * data.row_bytes)))
         for first in range(0, order.windows, together):
             if data.cold:
                 for row in (order.units_of(first, first + together) * order.unit).tolist():
-                    data.prepare(whole, row, min(row + order.unit, len(rows)))
+                    data.prepare(whole, row, min(row + order.unit, count))
             numbers = order.rows_of(first, first + together, threads)
-            yield Window(rows, data.labels, self._row_numbers(None), self._part(numbers, None, test))
+            part = self._part(numbers, None, test)
+            yield Window(rows, self._labels, self._row_numbers(None), part if self._places is None else self._places.of(part))
 
     def _part(self, places: NDArray[np.uint64], rows: NDArray[np.uint64] | None, test: bool) -> NDArray[np.uintp]:
         """Of a window's places, those of training or of test rows; `rows`: the row of each place, its own number where None."""
