@@ -29,7 +29,7 @@ ORDER = [  # a module imports from rows above its own only; modules of one row d
     ["request", "survey", "engine"],
     ["passes"],
     ["compress", "checkpoint", "repair"],
-    ["sgd"],
+    ["sgd", "concat"],
     ["debias", "model"],
     ["training"],
     ["report", "export"],

@@ -10,6 +10,7 @@ except ImportError:
 
 from .codec import Codec
 from .compress import compress
+from .concat import concat
 from .dataset import Dataset
 from .dataset import open_dataset as open
 from .levels import OptimalLevels, optimal_levels, rate_distortion
@@ -29,6 +30,7 @@ __all__ = [
     "OptimalLevels",
     "__version__",
     "compress",
+    "concat",
     "feature_levels",
     "load_levels",
     "open",

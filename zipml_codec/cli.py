@@ -1,4 +1,4 @@
-"""The command `zipml`: compress, levels, info, verify, repair, decompress, train, predict, demo, bench.
+"""The command `zipml`: compress, levels, concat, info, verify, repair, decompress, train, predict, demo, bench.
 
 Standard output carries the result, a table or one JSON object; standard error carries progress, notes and errors. Every
 error is one line, `zipml: <what is wrong>`, with exit code 2; ZIPML_DEBUG=1 adds the traceback.
@@ -27,6 +27,7 @@ import typer
 
 from .checkpoint import EVERY
 from .compress import compress_with_report
+from .concat import concat as join
 from .dataset import Dataset
 from .errors import CorruptError, ZipMLError
 from .export import decompress as export_rows
@@ -293,6 +294,19 @@ def describe(data: Dataset) -> dict[str, Any]:
             for i, name in enumerate(names)
         ],
     }  # fmt: skip
+
+
+@app.command()
+def concat(
+    sources: Annotated[list[Path], typer.Argument(help="Zipml files, or folders of shards.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The zipml file, or folder.", show_default=False)],
+    shard_rows: ShardRows = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Join files of the same columns and levels, or cut them into shards anew; codes are copied."""
+    with join(sources, path=output, shard_rows=shard_rows, overwrite=overwrite, progress=True) as data:
+        shards = f" in {_counted(data.shards, 'shard')}" if data.shards else ""
+        typer.echo(f"{output}: {data.shape[0]:,} x {data.shape[1]:,}{shards}, {_bytes(data.file_bytes)}")
 
 
 @app.command()
