@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zipml_codec import Dataset, compress, train
+from zipml_codec import Dataset, compress, concat, train
 from zipml_codec.engine import make_engine
 from zipml_codec.kernels import integer
 from zipml_codec.order import EpochOrder, unit_rows
@@ -197,6 +197,26 @@ def test_file(measure, blas_pause, problem, file_of, float_run, levels, samples,
         pause=blas_pause,
     )
     assert model.info["engine"] == "integer"
+
+
+@pytest.mark.parametrize("shards", [8, 100])
+def test_shards(measure, blas_pause, problem, file_of, tmp_path, shards):
+    """The same epochs from one file and from shards of it."""
+    one, many = file_of("optimal", 2), tmp_path / "many"
+    concat([one], path=many, shard_rows=-(-ROWS // shards)).close()
+    nbytes = ROWS * Dataset(one).stride
+    run_of = {path: lambda path=path: train(path, epochs=EPOCHS, batch=1024, threads=THREADS) for path in (one, many)}
+    model = measure(
+        f"train(), {EPOCHS} epochs: {shards} shards",
+        run_of[many],
+        values=EPOCHS * problem.X.size,
+        nbytes=EPOCHS * nbytes,
+        unit="codes",
+        peers={"one file": (run_of[one], problem.X.size, an_epoch)},
+        parts={f"an epoch: {shards} shards": (an_epoch, problem.X.size, nbytes)},
+        pause=blas_pause,
+    )
+    assert model.coef.tobytes() == run_of[one]().coef.tobytes()
 
 
 # --- time to a loss ------------------------------------------------------------------------------------------------
