@@ -381,6 +381,32 @@ def test_the_header_has_a_digest(tmp_path, name):
         open_file(tmp_path / "f")
 
 
+def test_text_that_is_not_utf8_is_told(tmp_path):
+    path = tmp_path / "f"
+    compress(*table(), path=path, keep={"t": np.array(["ü"] * 700)}).close()
+    content, ranges, _ = unseal(path.read_bytes())
+    with h5py.File(path) as file:
+        digests = file["row_digests"].id.get_offset()
+        place, size = file["kept_0"].id.get_offset(), file["kept_0"].id.get_storage_size()
+    changed = bytearray(content)
+    changed[place] = 0x80
+    changed[digests + 8 : digests + 16] = xxhash.xxh3_64_intdigest(changed[place : place + size]).to_bytes(8, "little")
+    path.write_bytes(seal(bytes(changed), ranges))
+    with edited(path) as file:  # put right, digest after digest
+        digest = xxh3(file["row_digests"][()])
+        file["row_digests"].attrs.modify("xxh3", np.uint64(digest))
+        header = {name: value for name, value in file.attrs.items() if name not in ("format", "version", "xxh3")}
+        header = {name: value if isinstance(value, str) else int(value) for name, value in header.items()}
+        digests = {name: f"{int(file[name].attrs['xxh3']):016x}" for name in file if "xxh3" in file[name].attrs}
+        rows = {"labels": "<f4", "kept_0": "|S2"}
+        text = json.dumps({"digests": digests, "header": header, "row_arrays": rows}, sort_keys=True, separators=(",", ":"))
+        file.attrs.modify("xxh3", np.uint64(xxhash.xxh3_64_intdigest(text.encode("ascii"))))
+    with open_file(path) as data:
+        data.verify()
+        with pytest.raises(CorruptError, match="'t' is not UTF-8"):
+            data.kept["t"]
+
+
 def test_a_file_changed_by_hdf5_is_refused(tmp_path):
     compress(*table(), path=tmp_path / "f").close()
     with h5py.File(tmp_path / "f", "r+") as file:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .arrays import check_integer, check_seed, thread_count
 from .codec import Codec
-from .errors import FormatError, OptionError, RowError
+from .errors import CorruptError, FormatError, OptionError, RowError
 from .formats.container import Header
 from .formats.shards import Places, Reader, open_reader
 from .kept import from_bytes, type_name
@@ -42,7 +42,10 @@ class Kept(Mapping[str, NDArray[Any]]):
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._read:
-            self._read[name] = from_bytes(self._file.read_rows(self._places[name]))
+            try:
+                self._read[name] = from_bytes(self._file.read_rows(self._places[name]))
+            except UnicodeDecodeError as error:
+                raise CorruptError(f"{self._file.path}: the kept column {name!r} is not UTF-8: {error.reason}") from error
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:

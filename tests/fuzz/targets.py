@@ -78,16 +78,22 @@ def container_seeds():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(ROWS, 5)).astype(np.float32), rng.normal(size=ROWS).astype(np.float32)
     seeds = []
-    for bits, samples, levels, zstd, labels, names in [
-        (4, 2, "optimal", None, y, list("abcde")),
-        (3, 1, "uniform", 3, y, None),
-        (8, 1, "optimal", 1, None, ["é"] * 5),
-        (1, 1, "uniform", None, None, None),
+    kept = {
+        "id": np.arange(ROWS),
+        "text": np.array([f"ü{number}" for number in range(ROWS)]),
+        "flag": np.arange(ROWS) % 2 == 0,
+    }
+    path = FOLDER / "seed"
+    for labels, names, options in [
+        (y, list("abcde"), {"levels": "optimal"}),
+        (y, None, {"bits": 3, "samples": 1, "levels": "uniform", "zstd": 3}),
+        (None, ["é"] * 5, {"bits": 8, "samples": 1, "levels": "optimal", "zstd": 1}),
+        (None, None, {"bits": 1, "samples": 1, "levels": "uniform"}),
+        (np.stack([y, -y], axis=1), None, {"keep": kept}),
     ]:
-        path = FOLDER / "seed"
-        source = array_source(X, labels, "X", names)
-        with zipml.compress(source, path=path, bits=bits, samples=samples, levels=levels, zstd=zstd, overwrite=True):
-            seeds.append(path.read_bytes())
+        source = (array_source(X, labels, "X", names), None) if names else (X, labels)
+        zipml.compress(*source, path=path, overwrite=True, **options).close()
+        seeds.append(path.read_bytes())
         READ[seeds[-1]] = state(path)
     return seeds
 
@@ -109,6 +115,8 @@ def state(path):
             (
                 data.columns,
                 data.options,
+                data.label_names,
+                {name: data.kept[name].tolist() for name in data.kept},
                 data.seed,
                 len(list(data.batches(7))),
                 data[-1].tolist(),
@@ -153,6 +161,11 @@ def settled(content, ranges, change):
                 packed, size = file["codes"][()], file["codes"].chunks[0]
                 packed = np.pad(packed, ((0, -len(packed) % size), (0, 0)))
                 file["digests"][...] = [xxh3(part) for part in np.split(packed, len(packed) // size)]
+        with suppress(Exception):
+            size, names = int(header["chunk_rows"]), [f"kept_{number}" for number in range(9)]
+            arrays = [file[name][()] for name in ["labels", *names] if name in file]
+            parts = [[array[at : at + size] for at in range(0, len(array), size)] for array in arrays]
+            file["row_digests"][...] = [[xxh3(part) for part in each] for each in parts]
         for name, dataset in file.items():
             if name == "labels" or name.startswith("kept_"):
                 rows[name] = dataset.dtype.str + "".join(f"*{size}" for size in dataset.shape[1:])
@@ -188,7 +201,8 @@ def changed_by_hdf5(rng, content, ranges):
                 flat = array.reshape(-1)
                 with np.errstate(all="ignore"):
                     values = [0, 255, 1e38, np.nan, -1, np.inf] if array.dtype.kind == "f" else [0, 1, 34, 91, 255]
-                    flat[rng.randrange(len(flat))] = np.array(rng.choice(values)).astype(array.dtype)
+                    values = [b"\xff\xfe", b"", b"\0a"] if array.dtype.kind == "S" else values
+                flat[rng.randrange(len(flat))] = np.array(rng.choice(values)).astype(array.dtype)
                 file[name][...] = array
             elif what == 4:
                 shape = tuple(
