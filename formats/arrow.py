@@ -53,7 +53,7 @@ class ArrowSource(BaseSource):
         views = getattr(types, "is_string_view", lambda _: False)
         return bool(types.is_string(kind) or types.is_large_string(kind) or views(kind))
 
-    def _batches(self, rows: int, start: int) -> Iterator[tuple[int, Any]]:
+    def _batches(self, rows: int, start: int) -> Generator[tuple[int, Any], None, None]:
         """Yield each batch of at most `rows` rows and of the columns used, and the number of its first row."""
         raise NotImplementedError
 
@@ -69,6 +69,12 @@ class ArrowSource(BaseSource):
 
     def _numbers(self, columns: list[Any]) -> Array:
         """Columns as a matrix of the least dtype that holds them all; what is null becomes NaN."""
+        kinds = {column.type for column in columns}
+        if len(kinds) == 1 and kinds <= {self._pa.float32(), self._pa.float64()} and hasattr(self._pa.RecordBatch, "to_tensor"):
+            # In C++ and without the GIL, which NumPy holds while it copies columns.
+            batch = self._pa.RecordBatch.from_arrays(columns, names=[str(number) for number in range(len(columns))])
+            whole: Array = batch.to_tensor(null_to_nan=True, row_major=True).to_numpy()
+            return whole
         arrays = []
         for column in columns:
             if column.null_count and self._pa.types.is_boolean(column.type):
@@ -106,7 +112,7 @@ class TableSource(ArrowSource):
         self.nbytes = self._table.nbytes
         self._y = None if labels is None else as_labels(labels, self.rows, f"labels of {name}")
 
-    def _batches(self, rows: int, start: int) -> Iterator[tuple[int, Any]]:
+    def _batches(self, rows: int, start: int) -> Generator[tuple[int, Any], None, None]:
         for batch in self._table.slice(start).to_batches(max_chunksize=rows):
             if batch.num_rows:
                 yield start, batch
@@ -168,7 +174,7 @@ class ParquetSource(ArrowFileSource):
         with self._errors(), parquet.ParquetFile(self.name, pre_buffer=False) as file:
             yield file
 
-    def _batches(self, rows: int, start: int) -> Iterator[tuple[int, Any]]:
+    def _batches(self, rows: int, start: int) -> Generator[tuple[int, Any], None, None]:
         edges = [0, *accumulate(self._groups)]
         first = next((index for index, edge in enumerate(edges[1:]) if edge > start), len(self._groups))
         seen, groups = edges[first], list(range(first, len(self._groups)))
@@ -205,7 +211,7 @@ class FeatherSource(ArrowFileSource):
             with ipc.open_file(raw, options=options) as file:
                 yield file
 
-    def _batches(self, rows: int, start: int) -> Iterator[tuple[int, Any]]:
+    def _batches(self, rows: int, start: int) -> Generator[tuple[int, Any], None, None]:
         first = 0
         with self._file(self._used) as file:
             for index, count in enumerate(self._counts):

@@ -7,7 +7,7 @@ numbers by pyarrow, one a line, and checked and scattered by NumPy; only to name
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class LibsvmSource(BaseSource):
         self._selection = select(self._others, None, self._width, self.name)
         self.features = len(self._selection.features)
 
-    def _chunks(self) -> Iterator[tuple[int, bytes]]:
+    def _chunks(self) -> Generator[tuple[int, bytes], None, None]:
         with ByteFile(self.name, self._codec) as file:
             for chunk in line_chunks(file, _CHUNK):
                 yield file.tell(), chunk

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -138,18 +138,37 @@ def line_chunks(file: ByteFile, size: int) -> Iterator[bytes]:
         yield rest
 
 
-def in_order(work: Callable[[T], U], items: Iterable[T]) -> Generator[U, None, None]:
-    """Yield `work(item)` of each, in order, made in threads some items ahead. An error comes out where its result would have."""
-    threads = thread_count(None)
+def in_order(work: Callable[[T], U], items: Generator[T, None, None]) -> Generator[U, None, None]:
+    """Yield `work(item)` of each, in order. Items are made in one thread, worked on in others, some ahead of the caller.
+
+    An error, of an item or of the work, comes out where its result would have.
+    """
+    threads, end = thread_count(None), object()
     waiting: deque[Future[U]] = deque()
-    with ThreadPoolExecutor(threads, "zipml-source") as pool:
+    failure: BaseException | None = None
+    with (
+        contextlib.closing(items),
+        ThreadPoolExecutor(threads, "zipml-source") as pool,
+        ThreadPoolExecutor(1, "zipml-source-reader") as reader,
+    ):
         try:
-            for item in items:
+            ahead: Future[Any] = reader.submit(next, items, end)
+            while True:
+                try:
+                    item = ahead.result()
+                except Exception as error:
+                    failure = error
+                    break
+                if item is end:
+                    break
+                ahead = reader.submit(next, items, end)
                 waiting.append(pool.submit(work, item))
                 if len(waiting) > threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+            if failure is not None:
+                raise failure
         finally:
-            for future in waiting:
+            for future in (*waiting, ahead):
                 future.cancel()

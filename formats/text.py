@@ -113,7 +113,7 @@ class CsvSource(BaseSource):
         except csv.Error as error:
             raise DataError(f"{where}: cannot be split into cells: {error}; a row is one line, quoted or not") from error
 
-    def _chunks(self) -> Iterator[tuple[int, bytes]]:
+    def _chunks(self) -> Generator[tuple[int, bytes], None, None]:
         """Yield text of whole lines, without the header, and how much of the file was read for it."""
         with ByteFile(self.name, self._codec) as file:
             file.skip(self._start)

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import os
+import time
 
 import h5py
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 from test_sources import drain, expect, matrix, rows_of, save_text
 
 from zipml_codec import compress
+from zipml_codec.arrays import thread_count
 from zipml_codec.errors import DataError, MissingDependencyError, OptionError, SourceError
 from zipml_codec.formats.readers import as_source, open_source
 from zipml_codec.formats.sources import Source, as_text
+from zipml_codec.formats.streams import in_order
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 import pyarrow.feather  # noqa: E402
@@ -172,6 +175,46 @@ def test_without_pyarrow_and_zarr(tmp_path, monkeypatch):
     for name, extra in (("x.parquet", "io"), ("x.svm", "io"), ("x.zarr", "zarr")):
         with pytest.raises(MissingDependencyError, match=rf"pip install 'zipml-codec\[{extra}\]'"):
             open_source(tmp_path / name)
+
+
+# Threads.
+
+
+def test_work_in_order():
+    """Results in order whatever each takes; errors of items and of work where their results would be; few items ahead."""
+    made, closed = [], []
+
+    def items(fail=None):
+        try:
+            for number in range(20):
+                if number == fail:
+                    raise ZeroDivisionError
+                made.append(number)
+                yield number
+        finally:
+            closed.append(True)
+
+    def work(number):
+        time.sleep(0.002 * (number % 3 == 0))
+        if number == 12:
+            raise KeyError(number)
+        return number * number
+
+    got = []
+    with pytest.raises(KeyError):
+        for result in in_order(work, items()):
+            got.append(result)
+    assert got == [n * n for n in range(12)]
+    got = []
+    with pytest.raises(ZeroDivisionError):
+        for result in in_order(work, items(fail=7)):
+            got.append(result)
+    assert got == [n * n for n in range(7)] and len(closed) == 2
+    made.clear()
+    running = in_order(lambda number: number, items())
+    assert next(running) == 0 and len(made) <= thread_count(None) + 3
+    running.close()
+    assert len(closed) == 3
 
 
 # Compressed text.
