@@ -15,6 +15,8 @@ from .columns import Options, check_names, file_identity, select
 from .sources import Array, BaseSource, Block, as_labels, check_matrix, edge_identity, flat
 from .streams import import_pyarrow, in_order
 
+BUFFER, BUFFERS = 1 << 16, 32 << 20  # of a column of a Parquet file, and of all: without them a row group is read whole
+
 
 class ArrowSource(BaseSource):
     """Record batches of known columns; a subclass calls `_arrange` and defines `_batches`."""
@@ -23,6 +25,7 @@ class ArrowSource(BaseSource):
         super().__init__(name)
         self._pa = import_pyarrow("Arrow data, Parquet and Feather")
         self._options = options
+        self._used: list[int] = []
 
     def _arrange(self, names: Sequence[str], types: Sequence[Any]) -> None:
         check_names(names, self.name)
@@ -170,8 +173,8 @@ class ParquetSource(ArrowFileSource):
     def _file(self) -> Generator[Any, None, None]:
         from pyarrow import parquet
 
-        # Closed by hand: an error on opening leaves nothing to close.
-        with self._errors(), parquet.ParquetFile(self.name, pre_buffer=False) as file:
+        buffer = max(4096, min(BUFFER, BUFFERS // max(1, len(self._used))))
+        with self._errors(), parquet.ParquetFile(self.name, pre_buffer=False, buffer_size=buffer) as file:
             yield file
 
     def _batches(self, rows: int, start: int) -> Generator[tuple[int, Any], None, None]:

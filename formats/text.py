@@ -33,7 +33,7 @@ _SPELLINGS = (
 )  # fmt: skip
 _MISSING = frozenset(f"{before}{text}{after}" for text in _SPELLINGS for before in ("", " ") for after in ("", " "))
 _CHUNK = 1 << 19  # bytes of text that are parsed at a time, in cache; more for long rows, as each column costs some µs
-_MOST_CHUNK, _CHUNK_ROWS = 8 << 20, 1000
+_MOST_CHUNK, _CHUNK_ROWS = 4 << 20, 500
 # Of a kept column: integers that come back from int64 as they were written.
 _CANONICAL = "^(0|-?[1-9][0-9]{0,18})$"
 _BOM = b"\xef\xbb\xbf"
@@ -87,6 +87,8 @@ class CsvSource(BaseSource):
         self._name_labels(chosen.label_names)
         self._numeric = sorted({*chosen.features, *chosen.labels})
         self._ids = [str(index) for index in range(len(names))]
+        # Only an empty cell, until a chunk has something else that is no number: a list costs each column of each chunk.
+        self._missing = [""]
 
     def _lines(self) -> Generator[tuple[int, str, int], None, None]:
         """Yield all lines that are not blank: number, counted from 1, text, and the file's bytes up to its end."""
@@ -152,6 +154,15 @@ class CsvSource(BaseSource):
             raise self._pa.ArrowInvalid("a quoted cell goes over lines")
 
     def _read(self, chunk: bytes, types: dict[int, Any]) -> dict[int, Any]:
+        try:
+            return self._read_with(chunk, types, self._missing)
+        except self._pa.ArrowInvalid:
+            if len(self._missing) > 1:
+                raise
+            self._missing = sorted(_MISSING)
+            return self._read_with(chunk, types, self._missing)
+
+    def _read_with(self, chunk: bytes, types: dict[int, Any], missing: list[str]) -> dict[int, Any]:
         from pyarrow import csv as pa_csv
 
         columns = {str(index): kind for index, kind in types.items()}
@@ -161,7 +172,7 @@ class CsvSource(BaseSource):
             read_options=pa_csv.ReadOptions(use_threads=False, column_names=self._ids, block_size=len(chunk) + 1),
             parse_options=pa_csv.ParseOptions(delimiter=self._separator),
             convert_options=pa_csv.ConvertOptions(
-                column_types=columns, include_columns=list(columns), null_values=sorted(_MISSING)
+                column_types=columns, include_columns=list(columns), null_values=missing
             ),
         )
         return dict(zip(types, table.columns, strict=True))

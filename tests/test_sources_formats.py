@@ -4,6 +4,8 @@ import bz2
 import gzip
 import io
 import os
+import subprocess
+import sys
 import time
 
 import h5py
@@ -145,6 +147,23 @@ def test_parquet_reads_row_groups_and_columns_that_are_wanted(tmp_path):
         drain(open_source(path, columns="a"))
 
 
+def test_parquet_row_group_is_not_held(tmp_path):
+    """Of one row group of 128 MB, a page a column and some blocks: what Arrow's pool held at most tells."""
+    values = np.random.default_rng(0).random(2_000_000, "f4")
+    path = tmp_path / "x.parquet"
+    data = pa.table({f"c{i}": values for i in range(16)})
+    pyarrow.parquet.write_table(data, path, row_group_size=len(values), use_dictionary=False)
+    code = f"""
+import pyarrow
+from zipml_codec.formats.readers import open_source
+with open_source({str(path)!r}) as source:
+    print(sum(len(block.values) for block in source.blocks(65536)), pyarrow.default_memory_pool().max_memory())
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    rows, most = map(int, done.stdout.split())
+    assert rows == len(values) and most < 64e6
+
+
 def test_record_batch_reader(tmp_path):
     data, columns = table()
     reader = pa.RecordBatchReader.from_batches(data.schema, data.to_batches(max_chunksize=5))
@@ -164,8 +183,6 @@ def test_compress_takes_tables(tmp_path, given):
 
 
 def test_without_pyarrow_and_zarr(tmp_path, monkeypatch):
-    import sys
-
     write(tmp_path / "x.parquet", table()[0])
     save_text(tmp_path / "x.svm", "1 1:2\n")
     (tmp_path / "x.zarr").mkdir()
