@@ -19,6 +19,7 @@ typedef struct {
     const float *low, *step, *high; /* affine where table is NULL */
     const float *table;
     size_t pitch;
+    const float *blocked; /* a table of up to 16 codes again, as [16][64] a block of features; NULL where there is none */
     int padded; /* the affine arrays are padded with zeros to whole blocks */
 } code_values;
 

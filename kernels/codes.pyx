@@ -16,6 +16,7 @@ cdef extern from "codes.h" nogil:
         const float *high
         const float *table
         size_t pitch
+        const float *blocked
         int padded
     ctypedef struct code_levels:
         const float *low
@@ -52,6 +53,7 @@ cdef extern from "threads.h" nogil:
 
 threads_init()
 
+BLOCK = 64  # bits.h: features that are taken together
 GROUP = 64  # encode.h: rows whose noise is summed before it joins the total
 
 
@@ -89,6 +91,15 @@ def unpack(packed, size_t features, int bits, int threads=1):
     return out
 
 
+def _lines(vector):
+    """A float32 vector in whole blocks of features, zeros at its end, each 16 of them in one cache line."""
+    size = -(-len(vector) // BLOCK) * BLOCK
+    room = np.zeros(size + 15, np.float32)
+    start = -room.ctypes.data % 64 // 4
+    room[start : start + len(vector)] = vector
+    return room[start : start + size]
+
+
 cdef class Coder:
     """Levels of a data set in the form that the kernels read; keeps the arrays alive.
 
@@ -102,9 +113,11 @@ cdef class Coder:
     cdef readonly object arrays
 
     def __init__(self, size_t features, int bits, int samples, size_t stride, tuple levels, tuple values, bint uniform, bint shared):
+        levels = tuple(_lines(array) for array in levels)
         cdef const float[::1] low = levels[0], high = levels[1], inverse = levels[2], width = levels[3]
         cdef const float[::1] vector
         cdef const float[:, ::1] table
+        values = tuple(_lines(array) for array in values) if uniform else values
         self.arrays = (levels, values)
         self.shape = code_shape(features, stride, bits, samples, ((1 << bits) - 1) // samples)
         self.code = code_levels(&low[0], &high[0], &inverse[0], &width[0], uniform, shared)
@@ -115,10 +128,18 @@ cdef class Coder:
             self.means.step = &vector[0]
             vector = values[2]
             self.means.high = &vector[0]
+            self.means.padded = 1
         else:
             table = values[0]
             self.means.table = &table[0, 0]
             self.means.pitch = 0 if table.shape[0] == 1 and features > 1 else table.shape[1]
+            if bits <= 4:
+                blocked = np.zeros((-(-table.shape[0] // BLOCK) * BLOCK, 16), np.float32)
+                blocked[: features if self.means.pitch else BLOCK, : table.shape[1]] = values[0]
+                blocked = _lines(blocked.reshape(-1, BLOCK, 16).transpose(0, 2, 1).reshape(-1))
+                vector = blocked
+                self.means.blocked = &vector[0]
+                self.arrays += (blocked,)
 
     def encode(self, const float[:, :] x, uint8_t[:, ::1] out, uint64_t seed, uint64_t first_row, bint nearest, int threads,
                float[:, ::1] noise=None, float[:, ::1] error=None):

@@ -1,18 +1,21 @@
 /* Packed codes to float32 means, to bytes, and to the k samples they stand for (formats/FORMAT.md, sections 1 to 3).
  * m(t) = low + t * step with the top code exact, or one look-up in the feature's table of 2^bits entries.
  * Samples: the ups are dealt to the k samples by fresh Philox words, a random permutation a value.
- * A task is one row: blocks of 64 codes are unpacked in registers or L1 and never go to memory as bytes.
+ * A task is one row: blocks of 64 codes are unpacked in registers or L1 and never go to memory as bytes. Or a task is a strip of rows:
+ * tables of up to 16 codes are looked up for 16 features at once: of 16 vectors in registers, each bit of the code leaves half.
  * By hand: the unpacking (see bits.h); the rest follows the encoder's shape so that both stay bit-identical at every level. */
 #include "decode.h"
 #include "philox.h"
 #include "team.h"
 #include "threads.h"
 
+#define STRIP 8 /* rows that share a look into the tables; lines of 16 rows of 4 KB would push each other out of L1 */
+
 typedef struct {
     const decode_job *job;
     const code_values *values;
     const uint8_t *packed;
-    size_t blocks, pitch; /* pitch: floats from sample to sample */
+    size_t rows, blocks, pitch; /* pitch: floats from sample to sample */
     uint64_t row;
     philox_keys keys;
     float *out;
@@ -23,8 +26,10 @@ typedef struct {
 #include "each_level.h"
 
 typedef void (*decode_fn)(const decode_task *);
+typedef void (*look_up_fn)(const decode_task *, size_t, size_t);
 typedef void (*pack_fn)(const code_shape *, const uint8_t *, uint8_t *);
 static const decode_fn DECODE[LEVEL_COUNT] = FOR_LEVEL(decode_any), DRAW[LEVEL_COUNT] = FOR_LEVEL(draw_any);
+static const look_up_fn LOOK_UP[LEVEL_COUNT] = FOR_LEVEL(look_up_any);
 static const pack_fn PACK[LEVEL_COUNT] = FOR_LEVEL(pack_any);
 
 static decode_task task_of(const decode_job *job, const code_values *values)
@@ -55,6 +60,22 @@ static void decode_row(void *all, size_t r)
     DECODE[task.job->level](&task);
 }
 
+static void decode_strip(void *all, size_t strip)
+{
+    const rows_all *own = all;
+    const size_t first = strip * STRIP, rest = own->task.job->rows - first, features = own->task.job->shape->features;
+    float padded[STRIP][BLOCK] ALIGNED64, *out = own->out + first * features;
+    decode_task task = row_task(own, first);
+    task.rows = rest < STRIP ? rest : STRIP;
+    for (size_t block = 0; block < task.blocks; block++) {
+        const size_t width = block_width(task.job->shape, block);
+        task.out = width == BLOCK ? out + block * BLOCK : padded[0];
+        LOOK_UP[task.job->level](&task, block, width == BLOCK ? features : BLOCK);
+        for (size_t r = 0; r < task.rows && width < BLOCK; r++)
+            memcpy(out + r * features + block * BLOCK, padded[r], width * sizeof(float));
+    }
+}
+
 static void unpack_row(void *all, size_t r)
 {
     const rows_all *own = all;
@@ -75,7 +96,9 @@ static void draw_row(void *all, size_t r)
 void decode_rows(const decode_job *job, const code_values *values, float *out)
 {
     rows_all all = {.task = task_of(job, values), .out = out};
-    team_each(threads_for(job->threads, job->rows * job->shape->features, job->rows), decode_row, &all, job->rows);
+    const size_t tasks = values->blocked ? (job->rows + STRIP - 1) / STRIP : job->rows;
+    const team_task work = values->blocked ? decode_strip : decode_row;
+    team_each(threads_for(job->threads, job->rows * job->shape->features, tasks), work, &all, tasks);
 }
 
 void unpack_rows(const decode_job *job, uint8_t *out)

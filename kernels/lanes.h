@@ -30,6 +30,7 @@
 #define f_abs LEVELED(f_abs)
 #define f_from_u LEVELED(f_from_u)
 #define f_gather LEVELED(f_gather)
+#define f_pick LEVELED(f_pick)
 #define f_select_ge LEVELED(f_select_ge)
 #define f_select_eq LEVELED(f_select_eq)
 #define u_load LEVELED(u_load)

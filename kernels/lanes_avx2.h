@@ -36,6 +36,28 @@ LANE_FN f16 f_select_eq(u16 x, u16 y, f16 yes, f16 no)
     return (f16){_mm256_blendv_ps(no.a, yes.a, _mm256_castsi256_ps(_mm256_cmpeq_epi32(x.a, y.a))),
                  _mm256_blendv_ps(no.b, yes.b, _mm256_castsi256_ps(_mm256_cmpeq_epi32(x.b, y.b)))};
 }
+LANE_FN u16 u_shl(u16 x, int n) { return (u16){_mm256_slli_epi32(x.a, n), _mm256_slli_epi32(x.b, n)}; }
+/* A blend looks at the sign alone. */
+LANE_FN f16 f_pick(const f16 *x, u16 at)
+{
+    f16 y[8];
+    u16 bit = u_shl(at, 31);
+#define CHOOSE(x, y) \
+    (f16){_mm256_blendv_ps((x).a, (y).a, _mm256_castsi256_ps(bit.a)), _mm256_blendv_ps((x).b, (y).b, _mm256_castsi256_ps(bit.b))}
+    UNROLL(8)
+    for (int i = 0; i < 8; i++)
+        y[i] = CHOOSE(x[2 * i], x[2 * i + 1]);
+    bit = u_shl(at, 30);
+    UNROLL(4)
+    for (int i = 0; i < 4; i++)
+        y[i] = CHOOSE(y[2 * i], y[2 * i + 1]);
+    bit = u_shl(at, 29);
+    y[0] = CHOOSE(y[0], y[1]);
+    y[1] = CHOOSE(y[2], y[3]);
+    bit = u_shl(at, 28);
+    return CHOOSE(y[0], y[1]);
+#undef CHOOSE
+}
 LANE_FN u16 u_load(const uint32_t *p)
 {
     return (u16){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 8))};
@@ -60,7 +82,6 @@ LANE_FN u16 u_iota(uint32_t first)
     return BOTH(u16, _mm256_add_epi32);
 }
 LANE_FN u16 u_shr(u16 x, int n) { return (u16){_mm256_srli_epi32(x.a, n), _mm256_srli_epi32(x.b, n)}; }
-LANE_FN u16 u_shl(u16 x, int n) { return (u16){_mm256_slli_epi32(x.a, n), _mm256_slli_epi32(x.b, n)}; }
 LANE_FN u16 u_trunc(f16 x) { return (u16){_mm256_cvttps_epi32(x.a), _mm256_cvttps_epi32(x.b)}; }
 LANE_FN u16 u_less(u16 x, u16 y)
 {

@@ -20,6 +20,21 @@ LANE_FN f16 f_max(f16 x, f16 y) { return _mm512_max_ps(x, y); }
 LANE_FN f16 f_abs(f16 x) { return _mm512_abs_ps(x); }
 LANE_FN f16 f_from_u(u16 x) { return _mm512_cvtepi32_ps(x); }
 LANE_FN f16 f_gather(const float *p, u16 at) { return _mm512_i32gather_ps(at, p, 4); }
+LANE_FN f16 f_pick(const f16 *x, u16 at)
+{
+    f16 y[8];
+    __mmask16 bit[4];
+    UNROLL(4)
+    for (int i = 0; i < 4; i++)
+        bit[i] = _mm512_test_epi32_mask(at, _mm512_set1_epi32(1 << i));
+    UNROLL(8)
+    for (int i = 0; i < 8; i++)
+        y[i] = _mm512_mask_blend_ps(bit[0], x[2 * i], x[2 * i + 1]);
+    UNROLL(4)
+    for (int i = 0; i < 4; i++)
+        y[i] = _mm512_mask_blend_ps(bit[1], y[2 * i], y[2 * i + 1]);
+    return _mm512_mask_blend_ps(bit[3], _mm512_mask_blend_ps(bit[2], y[0], y[1]), _mm512_mask_blend_ps(bit[2], y[2], y[3]));
+}
 LANE_FN f16 f_select_ge(f16 x, f16 y, f16 yes, f16 no) { return _mm512_mask_mov_ps(no, _mm512_cmp_ps_mask(x, y, _CMP_GE_OQ), yes); }
 LANE_FN f16 f_select_eq(u16 x, u16 y, f16 yes, f16 no) { return _mm512_mask_mov_ps(no, _mm512_cmpeq_epi32_mask(x, y), yes); }
 LANE_FN u16 u_load(const uint32_t *p) { return _mm512_loadu_si512(p); }
