@@ -2,8 +2,8 @@
  * d = (a - pivot) * scale, key = bits(1 + |d|) - bits(1), ones' complement where d < 0: an integer that is linear in a
  * near the pivot, |d| < 1, and logarithmic beyond, with as many keys in each octave of 1 + |d|: no outlier coarsens the bulk.
  * A cell is 2^shift keys, aligned; as the range grows cells merge in pairs, exactly. A cell never straddles an octave
- * while shift <= 23, so that its keys' mean is its values' mean. Keys of some rows of 16 columns are made first, by vectors, and
- * counted then column by column: one column's cells stay in the first-level cache, 16 in the second's. gcc vectorises the keys. */
+ * while shift <= 23, so that its keys' mean is its values' mean. Rows of 16 columns are turned into columns first; one column is
+ * counted after the other, while the next one's cells are on their way into the cache. gcc vectorises the keys. */
 #include "sketch.h"
 #include "bits.h"
 #include "team.h"
@@ -15,7 +15,8 @@
 #define STRIP 16 /* columns that are counted together: their cells stay in the second-level cache */
 #define AHEAD 8   /* rows */
 #define TILE 2048 /* rows */
-#define PITCH (TILE + 16) /* no multiple of 4 KiB: columns keep out of one cache set */
+#define PART 32   /* rows, for which a share of the next column's cells is asked for from memory */
+#define PITCH (TILE + PART) /* no multiple of 4 KiB: columns keep out of one cache set; and the last part may be read whole */
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
 ALWAYS_INLINE int32_t key_of(float a, float pivot, float scale)
@@ -30,7 +31,7 @@ ALWAYS_INLINE int32_t key_of(float a, float pivot, float scale)
 #define BODY "sketch_body.h"
 #include "each_level.h"
 
-typedef void (*strip_fn)(const float *, size_t, size_t, size_t, const sketch_grid *, sketch_cell *, int32_t *);
+typedef void (*strip_fn)(const float *, size_t, size_t, size_t, const sketch_grid *, sketch_cell *, float *);
 static const strip_fn STRIPS[LEVEL_COUNT] = FOR_LEVEL(sketch_strip);
 
 typedef struct {
@@ -53,13 +54,13 @@ static void sketch_part(void *all, size_t task)
     memcpy(scale, grid->scale + first, width * sizeof *scale);
     memcpy(start, grid->first + first, width * sizeof *start);
     memcpy(shift, grid->shift + first, width * sizeof *shift);
-    static _Thread_local int32_t keys[STRIP * PITCH] ALIGNED64;
+    static _Thread_local float tile[STRIP * PITCH] ALIGNED64;
     const size_t end = job->rows * (part + 1) / own->parts;
     for (size_t f = 0; f < width; f += STRIP) {
         const sketch_grid these = {pivot + f, scale + f, start + f, shift + f, grid->cells, grid->room, grid->copy};
         for (size_t r = from; r < end; r += TILE)
             STRIPS[job->level](job->x + r * job->pitch + first + f, job->pitch, end - r < TILE ? end - r : TILE,
-                               width - f < STRIP ? width - f : STRIP, &these, own->cells + part * grid->copy + (first + f) * grid->room, keys);
+                               width - f < STRIP ? width - f : STRIP, &these, own->cells + part * grid->copy + (first + f) * grid->room, tile);
     }
 }
 
