@@ -1,11 +1,7 @@
-"""Encoding: Codec.encode of X in memory, and compress() of a .npy file, both passes, beside plain ways to do as much."""
-
-import shutil
+"""Encoding: Codec.encode of X in memory, beside plain ways to do as much."""
 
 import numpy as np
 import pytest
-
-from zipml_codec import compress
 
 PEER_ROWS = 4096
 
@@ -32,30 +28,3 @@ def test_encode(measure, data, codec, statistics, levels, bits, samples, threads
         peers={"numpy": (lambda: numpy_rounding(part, statistics.low, statistics.high, coder.intervals), part.size)},
     )
     assert packed.shape == (len(data.X), coder.stride)
-
-
-def measure_compress(measure, data, levels, bits, threads):
-    out = data.folder / "out.zipml.h5"
-    dataset = measure(
-        f"compress() .npy {levels} {bits} bits k=2, {threads or 'all'} thr.",
-        lambda: compress(data.npy, path=out, bits=bits, samples=2, levels=levels, threads=threads, overwrite=True),
-        values=data.X.size,
-        nbytes=data.X.nbytes,
-        unit="float32 in",
-        threads=threads,
-        peers={"file copy": (lambda: shutil.copyfile(data.npy, data.folder / "copy.npy"), data.X.size)},
-        rounds=2,
-    )
-    assert dataset.shape == data.X.shape
-    dataset.close()
-
-
-@pytest.mark.parametrize("bits", [2, 4, 8], ids=lambda bits: f"bits={bits}")
-@pytest.mark.parametrize("levels", ["uniform", "optimal"])
-def test_compress(measure, data, levels, bits):
-    measure_compress(measure, data, levels, bits, None)
-
-
-@pytest.mark.parametrize("levels", ["uniform", "optimal"])
-def test_compress_one_thread(measure, data, levels):
-    measure_compress(measure, data, levels, 4, 1)
