@@ -22,6 +22,13 @@ def sketch(
     room: NDArray[Any],
     threads: int,
 ) -> None: ...
+def regroup(
+    room: NDArray[Any],
+    first: NDArray[np.int32],
+    shift: NDArray[np.int32],
+    to_first: NDArray[np.int32],
+    to_shift: NDArray[np.int32],
+) -> None: ...
 def keys(values: NDArray[np.float32], pivot: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.int32]: ...
 def best_levels_of(
     weight: NDArray[np.float64],

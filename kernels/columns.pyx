@@ -24,6 +24,7 @@ cdef extern from "sketch.h" nogil:
         const int32_t *shift
         size_t cells, room, copy
     void sketch_rows(const scan_job *job, const sketch_grid *grid, sketch_cell *cells, int copies)
+    void sketch_regroup(sketch_cell *cells, sketch_cell *spare, size_t count, int32_t first, int shift, int32_t to_first, int to_shift)
     void sketch_keys(const float *values, const float *pivot, const float *scale, size_t n, int32_t *keys)
 
 cdef extern from "levels.h" nogil:
@@ -75,6 +76,17 @@ def sketch(const float[:, ::1] x, const float[::1] pivot, const float[::1] scale
         job.x = &x[0, 0]
         with nogil:
             sketch_rows(&job, &grid, <sketch_cell *>&memory[0], copies)
+
+
+def regroup(room, const int32_t[::1] first, const int32_t[::1] shift, const int32_t[::1] to_first, const int32_t[::1] to_shift):
+    """Moves room[feature, cell] of dtype CELL, in place, to grids as wide or wider: exact sums, whatever the steps in between."""
+    cdef unsigned char[::1] memory = room.reshape(-1).view(np.uint8), spare = np.empty(room.shape[1] * CELL.itemsize, np.uint8)
+    cdef size_t feature, features = room.shape[0], count = room.shape[1]
+    with nogil:
+        for feature in range(features):
+            if first[feature] != to_first[feature] or shift[feature] != to_shift[feature]:
+                sketch_regroup(<sketch_cell *>&memory[0] + feature * count, <sketch_cell *>&spare[0], count, first[feature],
+                               shift[feature], to_first[feature], to_shift[feature])
 
 
 def keys(const float[::1] values, const float[::1] pivot, const float[::1] scale):

@@ -76,3 +76,23 @@ void sketch_keys(const float *values, const float *pivot, const float *scale, si
     for (size_t f = 0; f < n; f++)
         keys[f] = key_of(values[f], pivot[f], scale[f]);
 }
+
+void sketch_regroup(sketch_cell *cells, sketch_cell *spare, size_t count, int32_t first, int shift, int32_t to_first, int to_shift)
+{
+    const int merged = to_shift - shift;
+    memcpy(spare, cells, count * sizeof *cells);
+    memset(cells, 0, count * sizeof *cells);
+    for (size_t i = 0; i < count; i++) {
+        const sketch_cell *from = spare + i;
+        if (!from->count)
+            continue;
+        const int64_t own = (int64_t)i + first, at = (own >> merged) - to_first, last = (int64_t)count - 1;
+        const uint32_t start = (uint32_t)(own & (((int64_t)1 << merged) - 1)) << shift, top = from->top + start;
+        const uint32_t bottom = from->bottom - start; /* ~(place + start) */
+        sketch_cell *to = cells + (at < 0 ? 0 : at > last ? last : at);
+        to->count += from->count;
+        to->offsets += from->offsets + from->count * start;
+        to->top = top > to->top ? top : to->top;
+        to->bottom = bottom > to->bottom ? bottom : to->bottom;
+    }
+}

@@ -22,6 +22,9 @@ typedef struct {
 /* Adds rows to each feature's cells. Threads split blocks of 64 features and, over `copies`, the rows. */
 void sketch_rows(const scan_job *job, const sketch_grid *grid, sketch_cell *cells, int copies);
 
+/* One feature's cells from its grid (first, shift) to one as wide or wider, in place; spare: room for as many. */
+void sketch_regroup(sketch_cell *cells, sketch_cell *spare, size_t count, int32_t first, int shift, int32_t to_first, int to_shift);
+
 /* Keys of values[i]: monotone in the value, see sketch.c. */
 void sketch_keys(const float *values, const float *pivot, const float *scale, size_t n, int32_t *keys);
 

@@ -186,12 +186,11 @@ class Sketch:
             if not wide.any():
                 break
             shift += wide
-        first = keys[0] >> shift
-        for feature in np.flatnonzero((shift != self.shift) | (first != self.first)):
+        to_shift, to_first = shift.astype(np.int32), (keys[0] >> shift).astype(np.int32)
+        for feature in np.flatnonzero((to_shift != self.shift) | (to_first != self.first)):
             self._gather(int(feature))
-            grid = self.shift[feature], self.first[feature], shift[feature], first[feature]
-            self.room[0, feature] = regroup(self.room[0, feature], *(int(number) for number in grid))
-        self.shift[:], self.first[:] = shift, first
+        kernel.regroup(self.room[0], self.first, self.shift, to_first, to_shift)
+        self.shift[:], self.first[:] = to_shift, to_first
 
     def _count(self, x: NDArray[np.float32], threads: int) -> None:
         narrow = threads > 1 and x.shape[1] <= NARROW * threads and len(x) >= 4 * self.cells
@@ -252,16 +251,8 @@ def add_cells(total: NDArray[np.void], part: NDArray[np.void]) -> None:
 
 def regroup(cells: NDArray[np.void], shift: int, first: int, to_shift: int, to_first: int) -> NDArray[np.void]:
     """Cells of grid (shift, first) on a grid of cells as wide or wider: exact sums, whatever the steps in between."""
-    out = np.zeros_like(cells)
-    used = np.flatnonzero(cells["count"])
-    own = used + first
-    target = (own >> (to_shift - shift)) - to_first
-    base = ((own & ((1 << (to_shift - shift)) - 1)) << shift).astype(np.uint64)
-    old = cells[used]
-    np.add.at(out["count"], target, old["count"])
-    np.add.at(out["offsets"], target, old["offsets"] + old["count"] * base)
-    np.maximum.at(out["top"], target, old["top"] + base.astype(np.uint32))
-    np.maximum.at(out["bottom"], target, old["bottom"] - base.astype(np.uint32))  # ~(place + base) = ~place - base
+    out = cells.copy()
+    kernel.regroup(out[None], *(np.array([number], np.int32) for number in (first, shift, to_first, to_shift)))
     return out
 
 
