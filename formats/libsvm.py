@@ -125,7 +125,8 @@ class LibsvmSource(BaseSource):
         if self._query and len(queries if queries is not None else ()) != len(starts):
             raise _BadText
         index, rows = numbers[is_index], row[is_index]
-        whole = index.astype(np.int64)
+        with np.errstate(invalid="ignore"):  # of infinity and NaN: they are told just below
+            whole = index.astype(np.int64)
         if (whole != index).any() or (whole < 0).any() or ((whole[1:] <= whole[:-1]) & (rows[1:] == rows[:-1])).any():
             raise _BadText
         return _Chunk(position, numbers[first], queries, rows, whole, numbers[is_value])
@@ -159,14 +160,14 @@ class LibsvmSource(BaseSource):
         for _, chunk in self._chunks():
             for raw in chunk.splitlines():
                 number += 1
-                if line := raw.split(b"#")[0].strip():
-                    yield number, line.decode(errors="replace")
+                if parts := raw.split(b"#")[0].split():  # of bytes: str.split knows more blanks
+                    yield number, b" ".join(parts).decode(errors="replace")
 
     def _explain(self, error: Exception) -> DataError:
         """Find the first line that is wrong."""
         for row, (number, line) in enumerate(self._lines(), 1):
             where = f"{self.name}: row {row} (line {number})"
-            label, *pairs = line.split()
+            label, *pairs = line.split(" ")
             if not _NUMBER.fullmatch(label):
                 hint = {":": "a line starts with its label", ",": "several labels are not read"}
                 why = next((f"; {text}" for letter, text in hint.items() if letter in label), "")
