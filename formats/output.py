@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -37,6 +37,17 @@ def check_output(path: Path, overwrite: bool) -> None:
         raise OutputError(exists_message(path))
     if not path.parent.is_dir():
         raise OutputError(f"{path}: there is no folder {path.parent}")
+
+
+def check_apart(path: Path, inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse an output that would take the place of one of its own inputs, by whatever name."""
+    for name in inputs:
+        try:
+            same = path.samefile(name)
+        except OSError:  # one of them is not there
+            continue
+        if same:
+            raise OutputError(f"{path} is what is read: name another output, this file may be the only copy")
 
 
 def write_at(descriptor: int, data: memoryview, offset: int) -> None:

@@ -773,3 +773,55 @@ def test_demo_in_full(zipml, folder):
 def test_demo_names_what_is_missing(fails, monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     fails("demo", says="pip install 'zipml-codec[all]'")
+
+
+def test_no_command_replaces_what_it_reads(tmp_path, capsys):
+    """--overwrite does not mean the source, by whatever name: after lossy compression it could not be made again."""
+    table = tmp_path / "a.csv"
+    table.write_text("".join(f"{i},{i * i % 7},{i % 3}\n" for i in range(200)))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "b.csv").write_bytes(table.read_bytes())
+    (tmp_path / "linked.csv").symlink_to(table)
+    (tmp_path / "twin.csv").hardlink_to(table)
+    packed, model = tmp_path / "p.zipml.h5", tmp_path / "m.npz"
+    assert main(["compress", str(table), "--label", "2", "-o", str(packed)]) == 0
+    assert main(["train", str(packed), "--epochs", "1", "-o", str(model)]) == 0
+    before = {path: path.read_bytes() for path in (table, tmp_path / "folder" / "b.csv", packed)}
+    capsys.readouterr()
+    for command in (
+        ["compress", "a.csv", "-o", "a.csv"],
+        ["compress", "a.csv", "-o", "./folder/../a.csv"],
+        ["compress", "a.csv", "-o", "twin.csv"],
+        ["compress", "linked.csv", "-o", "a.csv"],
+        ["compress", "folder", "-o", "folder/b.csv"],
+        ["compress", "*.csv", "folder/b.csv", "-o", "folder/b.csv"],
+        ["predict", str(model), "a.csv", "--label", "2", "-o", "a.csv"],
+        ["decompress", "p.zipml.h5", "-o", "p.zipml.h5"],
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path)
+            assert main([*command, "--overwrite"]) == 2, command
+        errors = capsys.readouterr().err.splitlines()
+        assert len(errors) == 1 and "is what is read: name another output" in errors[0], errors
+        assert {path: path.read_bytes() for path in before} == before
+        assert not list(tmp_path.rglob("*.partial*"))
+    X = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (50, 3))
+    X[:] = np.arange(150).reshape(50, 3)
+    with pytest.raises(OutputError, match="is what is read"):
+        zipml_codec.compress(X, path=tmp_path / "x.npy", overwrite=True)
+
+
+def test_predict_reads_the_models_columns_alone(tmp_path):
+    """Text beside them is no error: the features are chosen by name, in the model's order."""
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(300, 3)).astype(np.float32)
+    rows = [[f"r{i}", *map(repr, map(float, x)), repr(float(x @ [1, 2, 3]))] for i, x in enumerate(X)]
+    (tmp_path / "a.csv").write_text("id,a,b,c,y\n" + "".join(",".join(row) + "\n" for row in rows))
+    (tmp_path / "b.csv").write_text("c,id,a,b\n" + "".join(f"{row[3]},{row[0]},{row[1]},{row[2]}\n" for row in rows))
+    table, packed, model = (str(tmp_path / name) for name in ("a.csv", "p.zipml.h5", "m.npz"))
+    assert main(["compress", table, "--label", "y", "--keep", "id", "--bits", "8", "-o", packed]) == 0
+    assert main(["train", packed, "-o", model]) == 0
+    expected = zipml_codec.Model.load(model).decision(X)
+    for name in ("a.csv", "b.csv"):
+        assert main(["predict", model, str(tmp_path / name), "-o", str(tmp_path / "out.csv"), "--overwrite"]) == 0
+        np.testing.assert_allclose(np.genfromtxt(tmp_path / "out.csv", skip_header=1), expected, rtol=1e-6)

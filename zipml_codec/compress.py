@@ -20,13 +20,14 @@ from .codec import Codec, row_bytes, row_stride
 from .dataset import Dataset, codec_of
 from .errors import DataError, LevelError, OptionError, PrecisionWarning
 from .formats.container import Header, check_zstd, chunk_rows_for, digest, encode_names
+from .formats.output import check_apart
 from .formats.partial import Partial
 from .formats.readers import as_source
 from .formats.shardwriter import PartialFolder, ShardedWriter
 from .formats.sources import Source
 from .formats.writer import ContainerWriter
 from .interrupts import Interrupts
-from .journal import Journal, identity
+from .journal import Journal, files_of, identity
 from .parts import ShardStatistics
 from .passes import Learnt, Outline, encode, learn
 from .progress import Progress, no_progress
@@ -197,7 +198,9 @@ def compress_with_report(
         partial: Partial | PartialFolder = Partial(target, overwrite) if shard_rows is None else PartialFolder(target, overwrite)
         stack.enter_context(partial)
         source = stack.enter_context(as_source(X, y, spool_dir=target.parent, **(chosen or {})))
-        journal = Journal(partial.journal, _asked(request, given, source), stack.enter_context(Interrupts()))
+        content = identity(source)
+        check_apart(target, [*files_of(content), *([X.filename] if isinstance(X, np.memmap) and X.filename else [])])
+        journal = Journal(partial.journal, _asked(request, given, content), stack.enter_context(Interrupts()))
         saved = journal.read() if resume and partial.resumable else None
         partial.begin(saved is not None)
 
@@ -244,14 +247,14 @@ def compress_with_report(
     return dataset, report
 
 
-def _asked(request: Request, given: Codec | None, source: Source) -> dict[str, Any]:
+def _asked(request: Request, given: Codec | None, content: dict[str, Any] | None) -> dict[str, Any]:
     """What bytes come out, threads apart: the options, the source's identity, and who writes."""
     asked = {name: value for name, value in vars(request).items() if name not in ("threads", "levels")}
     if given is None:
         asked["levels"] = request.levels
     else:
         asked["levels"] = [digest(given.bounds), given.bits, given.samples, given.rounding, given.features]
-    return asked | {"version": VERSION, "source": identity(source)}
+    return asked | {"version": VERSION, "source": content}
 
 
 def _outline(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from .dataset import Dataset
 from .errors import DataError, OptionError
 from .formats.arrays import array_source
-from .formats.output import check_output, disk_errors, sync_folder, write_at
+from .formats.output import check_apart, check_output, disk_errors, sync_folder, write_at
 from .formats.readers import open_source
 from .formats.sources import Source
 from .kept import to_bytes
@@ -148,6 +148,8 @@ def decompress(
     paths = [target, *_beside(target, dataset)] if extension == ".npy" else [target]
     bars = Progress.on_terminal if progress else no_progress
     write = {".npy": _write_npy, ".csv": _write_csv}.get(extension, _write_h5)
+    for path in paths:
+        check_apart(path, [dataset.path])
     with outputs(paths, overwrite) as files, bars("decompressing", dataset.shape[0], None) as bar:
         write(dataset, files, bar)
     return paths
@@ -358,6 +360,7 @@ def predict_to_csv(
         The output exists or the disk is full. Nothing is left behind.
     """
     target, bars = Path(path), Progress.on_terminal if progress else no_progress
+    check_apart(target, [data])
     rows, known, total, title = 0, 0, 0.0, None
     with outputs([target], overwrite) as files:
         for decision, labels, name, kept in _decisions(model, Path(data), Choice(label, keep, dataset), bars):
@@ -413,7 +416,7 @@ def _decisions(model: Model, data: Path, choice: Choice, bars: Any) -> Iterator[
                 bar.advance(len(values))
         return
     options = {"label": choice.label, "keep": choice.keep, "dataset": choice.dataset}
-    with open_source(data, **options) as source, bars("predicting", source.rows, source.nbytes) as bar:
+    with _open_for(model, data, options) as source, bars("predicting", source.rows, source.nbytes) as bar:
         row = 0
         for block in source.blocks(BLOCK_ROWS):
             named = array_source(block.values, name=source.name, columns=source.columns)
@@ -426,6 +429,14 @@ def _decisions(model: Model, data: Path, choice: Choice, bars: Any) -> Iterator[
             yield decision, _one(block.labels, number), title, block.kept or {}
             row += len(decision)
             bar.advance(len(decision), source.bytes_read())
+
+
+def _open_for(model: Model, data: Path, options: dict[str, Any]) -> Source:
+    """Raw data, of which only the model's columns are read where it has them by name: others may be text."""
+    if model.columns is not None:
+        with suppress(DataError, OptionError):  # other names, or none: by place, if there are as many
+            return open_source(data, columns=list(model.columns), **options)
+    return open_source(data, **options)
 
 
 def _compared(model: Model, label: Any, names: Sequence[str] | None, count: int, where: str) -> int | None:

@@ -133,3 +133,11 @@ def identity(source: Source) -> dict[str, Any] | None:
         return source.identity()
     except OSError as error:
         raise SourceError(f"{source.name}: cannot be read: {error.strerror or error}") from error
+
+
+def files_of(content: dict[str, Any] | None) -> list[str]:
+    """The files that an identity names."""
+    if content is None:
+        return []
+    own = [str(file[0]) for file in content.get("files", [])]
+    return own + [name for part in content.get("parts", []) for name in files_of(part)]
