@@ -17,13 +17,20 @@ MOST = (400 << 20) + 3 * BLOCK_BYTES
 STEP = 2048
 
 
+def copy(source, target):
+    """A plain copy, on the disk as what compress() writes is."""
+    shutil.copyfile(source, target)
+    with target.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def half(source, target):
-    """What a user would write who has no codec: load, cast to float16, save; block by block."""
+    """What a user would write who has no codec: load, cast to float16, save; block by block, on the disk too."""
     rows = np.load(source, mmap_mode="r")
     out = np.lib.format.open_memmap(target, "w+", np.float16, rows.shape)
     for start in range(0, len(rows), STEP):
         out[start : start + STEP] = rows[start : start + STEP]
-    out.flush()
+    out.flush()  # msync
 
 
 def measure_compress(measure, data, levels, bits, threads, **options):
@@ -37,7 +44,7 @@ def measure_compress(measure, data, levels, bits, threads, **options):
         unit="float32 in",
         threads=threads,
         peers={
-            "file copy": (lambda: shutil.copyfile(data.npy, data.folder / "copy.npy"), data.X.size),
+            "file copy": (lambda: copy(data.npy, data.folder / "copy.npy"), data.X.size),
             "numpy float16": (lambda: half(data.npy, data.folder / "half.npy"), data.X.size),
         },
         rounds=2,

@@ -440,7 +440,7 @@ print(next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
-@pytest.mark.parametrize(("rows", "limit"), [(25_000, 250), pytest.param(250_000, 600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("rows", "limit"), [(25_000, 250), pytest.param(250_000, 424, marks=pytest.mark.slow)])
 def test_memory_is_bounded(tmp_path, rows, limit):
     block = np.random.default_rng(0).normal(size=(5000, 1000)).astype(np.float32)
     source = tmp_path / "X.npy"
