@@ -1,7 +1,7 @@
 /* One pass over float32 rows: minimum, maximum, sum and sum of squares per column.
  * Sums are of (x - shift), in float64, in row order within groups of 64 rows and in group order beyond: no thread count,
  * block size or vector level changes a bit. shift (the first row) keeps offset columns from cancelling (levels.md).
- * A group's rows of 64 columns are one unit of work; groups go to threads in turn.
+ * A group's rows of 64 columns are one unit of work; groups go to threads in turn. The next strip is asked for: rows lie far apart.
  * By hand only in the loops' order; the compiler vectorises them across 64 neighbouring features. */
 #include "scan.h"
 #include "bits.h"

@@ -6,6 +6,8 @@ KERNEL_FN uint32_t LEVELED(scan_strip)(const float *x, size_t pitch, size_t rows
 {
     uint32_t bad = 0;
     for (size_t r = 0; r < rows; r++, x += pitch) {
+        for (size_t f = 0; f < width; f += 16)
+            PREFETCH(x + STRIP * pitch + f);
         uint32_t raw[BLOCK] ALIGNED64;
         float a[BLOCK] ALIGNED64;
         if (width < BLOCK)
