@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import xxhash
+from workers import said, work
 
 import zipml_codec as zipml
 from zipml_codec.errors import FormatError
@@ -33,20 +33,6 @@ def path(tmp_path, monkeypatch, request):
     return tmp_path / "a.zipml.h5"
 
 
-def said(data):
-    """A digest of all that a reader gets, in several ways, and in an order of its own."""
-    rows = np.random.default_rng(1).permutation(len(data))
-    parts = [data.decode(rows)[np.argsort(rows)], data.labels, data[::3], data[7], data.draw([5, 1, 5], seed=2)]
-    parts += [np.concatenate([batch.X for batch in data.batches(64, seed=3, epoch=1)])]
-    return xxhash.xxh3_64_hexdigest(b"".join(np.ascontiguousarray(part).tobytes() for part in parts))
-
-
-def work(data, path, results):
-    """A worker of a loader: a data set that came pickled or with the fork, and the path opened anew."""
-    with zipml.open(path) as again:
-        results.put((said(data), said(again)))
-
-
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_loader_workers_get_the_same_bytes(path, method):
@@ -56,10 +42,10 @@ def test_loader_workers_get_the_same_bytes(path, method):
         workers = [context.Process(target=work, args=(data, path, results)) for _ in range(2)]
         for worker in workers:
             worker.start()
-        assert [results.get() for _ in workers] == [(expected, expected)] * 2
         for worker in workers:
             worker.join(60)
-            assert worker.exitcode == 0
+            assert worker.exitcode == 0  # before its result is asked for, which would be waited for forever
+        assert [results.get() for _ in workers] == [(expected, expected)] * 2
         assert said(data) == expected  # what children do with the shared descriptor does not move the parent
 
 
@@ -68,7 +54,7 @@ READS = """
 import select, sys
 sys.path.insert(0, sys.argv[2])
 import zipml_codec as zipml
-from test_sharing import said
+from workers import said
 count, seen = 0, set()
 print("begun", flush=True)
 while not select.select([sys.stdin], [], [], 0)[0]:
