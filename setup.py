@@ -1,11 +1,13 @@
 """Extensions and the folder -> package mapping; everything else is in pyproject.toml."""
 
+import copy
 import os
 import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 PACKAGE_DIR = {"zipml_codec": "zipml_codec", "zipml_codec.kernels": "kernels", "zipml_codec.formats": "formats"}
 SOURCES = {
@@ -54,7 +56,21 @@ EXTENSIONS = [
     for name, sources in SOURCES.items()
 ]
 
+
+
+class BuildExtensions(build_ext):
+    """Extensions side by side, each in a folder of its own: some share sources, and their objects must not meet."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """Compile and link one."""
+        own = copy.copy(self)
+        own.build_temp = str(Path(self.build_temp, ext.name))
+        super(BuildExtensions, own).build_extension(ext)
+
+
 setup(
+    cmdclass={"build_ext": BuildExtensions},
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
     packages=list(PACKAGE_DIR),
     package_dir=PACKAGE_DIR,
     include_package_data=False,
