@@ -24,7 +24,6 @@ class IntegerState:
     weights: NDArray[np.float32]
     curvature: NDArray[np.float32]
     noise: NDArray[np.float32] | None
-    average: NDArray[np.float64]
     bias: float
     steps: int
     def __init__(
@@ -42,9 +41,6 @@ class IntegerState:
     def rounded(self) -> NDArray[np.float32]: ...
     @property
     def gradient(self) -> NDArray[np.float32]: ...
-    def start_average(self) -> None: ...
-    @property
-    def average_bias(self) -> float: ...
     def run(
         self, rows: IntegerRows, order: NDArray[np.uintp], steps: NDArray[np.float32], threads: int
     ) -> tuple[float, float, bool]: ...

@@ -28,9 +28,7 @@ cdef extern from "integer_steps.h" nogil:
         float bias
         const float *curvature
         const float *noise
-        double *average
-        double average_bias
-        int model_bits, residual_bits, gradient_levels, loss
+        int model_bits, residual_bits, gradient_levels
         uint64_t step_number, seed
     ctypedef struct integer_result:
         double loss, noise
@@ -111,7 +109,7 @@ cdef class IntegerState:
     """A model on its way: float32 vectors padded to whole blocks of 512 features."""
 
     cdef integer_model model
-    cdef readonly object weights, curvature, noise, average
+    cdef readonly object weights, curvature, noise
     cdef object kept, room
     cdef size_t features, batch
 
@@ -125,7 +123,6 @@ cdef class IntegerState:
         self.weights = np.zeros(padded, np.float32)
         self.curvature = np.zeros(padded, np.float32)
         self.curvature[:features] = curvature
-        self.average = np.zeros(padded)
         self.kept = (np.zeros(padded, np.float32), np.zeros(padded, np.float32))
         weights, curve, rounded, gradient = self.weights, self.curvature, self.kept[0], self.kept[1]
         self.model.weights, self.model.curvature = &weights[0], &curve[0]
@@ -166,17 +163,6 @@ cdef class IntegerState:
     def gradient(self):
         """The last step's gradient."""
         return self.kept[1][: self.features].copy()
-
-    def start_average(self):
-        """Begin to sum the iterates: `average` and `average_bias` hold the sums."""
-        cdef double[::1] average = self.average
-        average[:] = 0
-        self.model.average_bias = 0
-        self.model.average = &average[0]
-
-    @property
-    def average_bias(self):
-        return self.model.average_bias
 
     def run(self, IntegerRows rows, const size_t[::1] order, const float[::1] steps, int threads):
         """Steps of `batch` rows over order[...]: (sum of the loss, sum of x'Dx / 2, finite)."""

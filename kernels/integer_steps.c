@@ -151,7 +151,6 @@ static integer_result run_thread(const step_work *shared, const size_t *order, s
     };
     integer_result result = {0, 0, 1};
     float bias = model->bias;
-    double average_bias = model->average_bias;
     work.weights_most[thread].most = LARGEST[level](&work, first_line, last_line);
     barrier_wait(work.meet, threads);
     for (size_t done = 0, i = 0; done < count && result.finite; done += batch, i++) {
@@ -197,7 +196,6 @@ static integer_result run_thread(const step_work *shared, const size_t *order, s
         }
         work.weights_most[thread].most = STEP[level](&work, first_line, last_line, gradient_most, steps[i], &keys);
         bias -= steps[i] * (float)(slope / (double)now);
-        average_bias += (double)bias;
         work.step_number++;
         barrier_wait(work.meet, threads);
         result.loss += value;
@@ -206,8 +204,6 @@ static integer_result run_thread(const step_work *shared, const size_t *order, s
     }
     if (thread == 0) {
         model->bias = bias;
-        if (model->average)
-            model->average_bias = average_bias;
         model->step_number = work.step_number;
     }
     return result;

@@ -4,8 +4,6 @@
 
 #include "codes.h"
 
-enum integer_loss { LOSS_SQUARED = 0 };
-
 /* Packed rows in standardised units: code t of feature f is low[f] + step[f] * u, where u is t itself or table[f * pitch + t].
  * low, step, inverse_step have integer_padded(features) floats, zeros beyond the features. */
 typedef struct {
@@ -23,11 +21,8 @@ typedef struct {
     float bias;
     const float *curvature; /* strength - c * D: what each coefficient's own gradient adds */
     const float *noise;     /* D, for the unbiased estimate of the loss; or NULL */
-    double *average;        /* sum of the iterates, or NULL */
-    double average_bias;
     int model_bits, residual_bits; /* 4, 8 or 16 */
     int gradient_levels;           /* 0: float32; else 2^(bits-1) - 1 levels on each side of 0 */
-    int loss;
     uint64_t step_number, seed;
 } integer_model;
 

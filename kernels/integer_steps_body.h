@@ -109,25 +109,11 @@ KERNEL_FN void LEVELED(round_model)(const step_work *work, size_t first, size_t 
     }
 }
 
-/* What a row's prediction z and label y add to the gradient: the slope of the loss at z. */
-LANE_FN f16 LEVELED(loss_slope)(int loss, f16 z, f16 y)
-{
-    (void)loss; /* LOSS_SQUARED */
-    return f_sub(z, y);
-}
-/* The loss itself, from z's slope e. */
-ALWAYS_INLINE double LEVELED(loss_value)(int loss, float e)
-{
-    (void)loss; /* LOSS_SQUARED */
-    return (double)e * (double)e / 2;
-}
-
 /* Residuals of a slab from its dot products: rounded with one scale, and their sums. `position`: the first row's in the batch. */
 KERNEL_FN void LEVELED(slab_residuals)(const step_work *work, slab_job *job, size_t position, float base, float scale,
                                        const philox_keys *keys, slab_sums *sums)
 {
     const integer_rows *rows = job->rows;
-    const int loss = work->model->loss;
     const size_t count = job->count, padded = (count + 15) / 16 * 16;
     const float levels = (float)work->residual_levels;
     float z[SLAB_ROWS] ALIGNED64, y[SLAB_ROWS] ALIGNED64;
@@ -138,14 +124,13 @@ KERNEL_FN void LEVELED(slab_residuals)(const step_work *work, slab_job *job, siz
     memset(z + count, 0, (padded - count) * sizeof *z);
     memset(y + count, 0, (padded - count) * sizeof *y);
     for (size_t r = 0; r < padded; r += 16)
-        f_store(z + r, LEVELED(loss_slope)(loss, f_load(z + r), f_load(y + r)));
-    memset(z + count, 0, (padded - count) * sizeof *z); /* whatever the loss says of rows that are not there */
+        f_store(z + r, f_sub(f_load(z + r), f_load(y + r)));
     f16 most = f_set(0);
     double value[8] = {0}, slope[8] = {0};
     for (size_t r = 0; r < padded; r += 16) {
         most = f_max(f_abs(f_load(z + r)), most);
         for (size_t j = 0; j < 16; j++) {
-            value[j % 8] += LEVELED(loss_value)(loss, z[r + j]);
+            value[j % 8] += (double)z[r + j] * (double)z[r + j] / 2;
             slope[j % 8] += (double)z[r + j];
         }
     }
@@ -230,9 +215,6 @@ KERNEL_FN float LEVELED(step_weights)(const step_work *work, size_t first, size_
             most = f_max(f_abs(f_mul(x, f_load(work->rows->step + at))), most);
         }
     }
-    if (model->average)
-        for (size_t f = first * width; f < last * width; f++)
-            model->average[f] += (double)model->weights[f];
     return m_is_full(within) ? LEVELED(largest_lane)(most) : INFINITY;
 }
 

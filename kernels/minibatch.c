@@ -111,11 +111,6 @@ static void step_model(sgd_model *model, const float *room, size_t count, size_t
     for (size_t f = 0; f < features; f++)
         model->weights[f] -= step * model->gradient[f];
     model->bias -= step * mean_residual;
-    if (model->average) {
-        for (size_t f = 0; f < features; f++)
-            model->average[f] += model->weights[f];
-        model->average_bias += model->bias;
-    }
     model->step_number++;
 }
 

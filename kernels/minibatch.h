@@ -27,8 +27,6 @@ typedef struct {
     float bias;
     const float *curvature; /* strength - c * D: what each coefficient's own gradient adds */
     const float *noise;     /* variance of the values that residuals are made of, for the unbiased estimate of the loss; or NULL */
-    double *average;        /* sum of the iterates, or NULL */
-    double average_bias;
     int model_levels, gradient_levels; /* 0: float32; else 2^(bits-1) - 1 levels on each side of 0 */
     uint64_t step_number, model_seed;
 } sgd_model;

@@ -36,7 +36,6 @@ class State:
     weights: NDArray[np.float32]
     curvature: NDArray[np.float32]
     noise: NDArray[np.float32] | None
-    average: NDArray[np.float64]
     bias: float
     steps: int
     def __init__(
@@ -49,9 +48,6 @@ class State:
         gradient_bits: int = 32,
         seed: int = 0,
     ) -> None: ...
-    def start_average(self) -> None: ...
-    @property
-    def average_bias(self) -> float: ...
     def run(
         self, rows: Rows, order: NDArray[np.uintp], steps: NDArray[np.float32], threads: int
     ) -> tuple[float, float, bool]: ...

@@ -41,8 +41,6 @@ cdef extern from "minibatch.h" nogil:
         float bias
         const float *curvature
         const float *noise
-        double *average
-        double average_bias
         int model_levels, gradient_levels
         uint64_t step_number, model_seed
     ctypedef struct sgd_result:
@@ -159,7 +157,7 @@ cdef class State:
     """A model on its way: float32 vectors padded to whole blocks of 64 features."""
 
     cdef sgd_model model
-    cdef readonly object weights, curvature, noise, average
+    cdef readonly object weights, curvature, noise
     cdef object kept, room
     cdef size_t features, batch
 
@@ -169,7 +167,6 @@ cdef class State:
         self.weights = np.zeros(padded, np.float32)
         self.curvature = np.zeros(padded, np.float32)
         self.curvature[:features] = curvature
-        self.average = np.zeros(padded)
         self.kept = (np.zeros(padded, np.float32), np.zeros(padded, np.float32))
         self.room = np.zeros(sgd_room(features, batch), np.float32)
         cdef float[::1] weights = self.weights, curve = self.curvature, rounded = self.kept[0], gradient = self.kept[1], noisy
@@ -200,17 +197,6 @@ cdef class State:
     @steps.setter
     def steps(self, uint64_t value):
         self.model.step_number = value
-
-    def start_average(self):
-        """Begin to sum the iterates: `average` and `average_bias` hold the sums."""
-        cdef double[::1] average = self.average
-        average[:] = 0
-        self.model.average_bias = 0
-        self.model.average = &average[0]
-
-    @property
-    def average_bias(self):
-        return self.model.average_bias
 
     def run(self, Rows rows, const size_t[::1] order, const float[::1] steps, int threads):
         """Steps of `batch` rows over order[...]: (sum of (z - y)^2 / 2, sum of x'Dx / 2, finite)."""

@@ -187,20 +187,6 @@ def test_prediction_is_that_of_the_rounded_model():
     np.testing.assert_allclose(state.bias, 0.25 - 0.1 * e.mean(), rtol=1e-5)
 
 
-def test_average():
-    problem = Problem(256, 100, 4)
-    total, bias = np.zeros(100), 0.0
-    state = integer.IntegerState(100, 64, problem.curvature, **problem.options)
-    state.start_average()
-    rows = problem.rows_held()
-    for start in range(0, 256, 64):
-        state.run(rows, np.arange(start, start + 64, dtype=np.uintp), np.full(1, 0.05, np.float32), 2)
-        total += state.weights[:100]
-        bias += state.bias
-    np.testing.assert_array_equal(state.average[:100], total)
-    assert state.average_bias == bias
-
-
 @pytest.mark.parametrize(("model_bits", "residual_bits"), [(4, 16), (16, 4), (8, 8)])
 def test_rounding_is_unbiased(model_bits, residual_bits):
     """Over seeds: mean of model, prediction and gradient are the exact ones; the variance is that of stochastic rounding."""
