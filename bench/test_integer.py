@@ -7,26 +7,15 @@ import numpy as np
 import pytest
 
 from zipml_codec.arrays import thread_count
+from zipml_codec.codec import row_stride
 from zipml_codec.kernels import integer
+from zipml_codec.order import epoch_rows
 
 SIZES = {1024: (200_000, 65_536), 90: (1_000_000, 500_000)}  # features: rows of codes, of float32
 BATCHES = [1024, 256]
 CASES = [(4, "uniform"), (2, "uniform"), (8, "uniform"), (6, "uniform"), (3, "uniform"), (4, "table")]
 CASE_IDS = [f"{kind}-{bits}bits" for bits, kind in CASES]
-WINDOW_BYTES, STEP = 32 << 20, 1e-3
-
-
-def shuffled(rows, row_bytes):
-    """Row numbers, shuffled within windows of WINDOW_BYTES, as an epoch takes them."""
-    generator, size = np.random.default_rng(0), max(1, WINDOW_BYTES // row_bytes)
-    parts = [start + generator.permutation(min(size, rows - start)) for start in range(0, rows, size)]
-    return np.concatenate(parts).astype(np.uintp)
-
-
-def stride(features, bits):
-    size = -(-features * bits // 8)
-    line = 64 * -(-size // 64)
-    return line if 8 * (line - size) <= line else size
+STEP = 1e-3
 
 
 @pytest.fixture(scope="module", params=SIZES, ids=lambda features: f"features-{features}")
@@ -37,7 +26,7 @@ def floats(request):
     generator = np.random.Generator(np.random.SFC64(0))
     X = integer.aligned_empty((rows, features), np.float32)
     generator.standard_normal(dtype=np.float32, out=X)
-    return X, generator.standard_normal(rows, np.float32), shuffled(rows, 4 * features)
+    return X, generator.standard_normal(rows, np.float32), epoch_rows(rows, 4 * features)
 
 
 def float_epoch(floats, batch, threads):
@@ -79,7 +68,7 @@ def codes():
         key = features, bits, kind
         if key not in kept:
             kept.clear()
-            rows, size = SIZES[features][0], stride(features, bits)
+            rows, size = SIZES[features][0], row_stride(features, bits)
             generator = np.random.default_rng(bits)
             data = integer.aligned_empty((rows, size), np.uint8)
             data.reshape(8, -1)[:] = generator.integers(0, 256, data.size // 8, np.uint8)
@@ -89,7 +78,7 @@ def codes():
                 features, bits, 1, size, np.full(features, -1, np.float32), step, table if kind == "table" else None
             )
             held.hold(data, generator.standard_normal(rows).astype(np.float32))
-            kept[key] = held, data.nbytes, shuffled(rows, size)
+            kept[key] = held, data.nbytes, epoch_rows(rows, size)
         return kept[key]
 
     return made

@@ -6,11 +6,11 @@ import pytest
 from zipml_codec import compress, train
 from zipml_codec.arrays import thread_count
 from zipml_codec.kernels import sgd as kernel
-from zipml_codec.order import EpochOrder
+from zipml_codec.order import epoch_rows
 from zipml_codec.stream import code_rows, inverse_std, padded
 
 BATCHES = [64, 256, 1024]
-EPOCHS, TRAIN_BATCH, STRENGTH, CHUNK_BYTES = 3, 256, 1e-3, 2 << 20
+EPOCHS, TRAIN_BATCH, STRENGTH = 3, 256, 1e-3
 CASES = [(levels, bits) for levels in ("uniform", "optimal") for bits in (2, 4, 8)]
 CASE_IDS = [f"{levels}-bits={bits}" for levels, bits in CASES]
 
@@ -41,8 +41,7 @@ def peer(data):
 def epoch_of(rows, buffer, data, batch, row_bytes):
     """One epoch of kernels.sgd over rows in memory, in the order that train takes them; returns the mean loss."""
     count, features = data.X.shape
-    chunk_rows = max(1, CHUNK_BYTES // row_bytes)
-    order = np.concatenate(list(EpochOrder(count, chunk_rows, row_bytes, 0, 0).shuffled())).astype(np.uintp)
+    order = epoch_rows(count, row_bytes)
     steps = np.full(-(-count // batch), step_size(features, batch), np.float32)
     curvature, threads = np.full(features, STRENGTH, np.float32), thread_count(None)
     rows.hold(buffer, data.y, np.arange(count, dtype=np.uint64))

@@ -17,7 +17,7 @@ import pytest
 from zipml_codec import Dataset, compress, concat, train
 from zipml_codec.engine import make_engine
 from zipml_codec.kernels import integer
-from zipml_codec.order import EpochOrder, unit_rows
+from zipml_codec.order import epoch_rows
 from zipml_codec.plan import Plan, schedule
 from zipml_codec.sgd import run
 from zipml_codec.stream import CodeRows, FloatRows, Stream, Window
@@ -130,13 +130,10 @@ def kernel_epochs(path, batch):
             packed,
             rows.labels,
             None,
-            np.concatenate(
-                list(EpochOrder(ROWS, unit_rows(data.stride), data.stride, 0, epoch).shuffled()), dtype=np.uintp,
-                casting="unsafe",
-            ),
+            epoch_rows(ROWS, data.stride, 0, epoch),
         )
         for epoch in range(EPOCHS - FIRST)
-    ]  # fmt: skip
+    ]
 
     def epochs():
         engine, seconds = make_engine(rows, plan), []

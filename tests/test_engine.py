@@ -321,6 +321,27 @@ def test_threads_by_default(monkeypatch):
         assert arrays.thread_count(None) == 1
 
 
+def test_workers_of_joblib_share_the_cores():
+    """joblib tells its processes how many threads are theirs, by OMP_NUM_THREADS among others."""
+    joblib = pytest.importorskip("joblib")
+    counts = joblib.Parallel(2)(joblib.delayed(arrays.thread_count)(None) for _ in range(4))
+    assert all(count <= max(1, joblib.cpu_count() // 2) for count in counts)
+
+
+def test_both_engines_that_wait_are_paced(tmp_path, monkeypatch):
+    """After a window on all threads, one is tried: each engine asks for each window."""
+    used = []
+    kept = engine.Pace.threads
+    monkeypatch.setattr(engine, "PACED_VALUES", 1)
+    monkeypatch.setattr(engine.Pace, "threads", lambda pace, most: used.append(kept(pace, most)) or used[-1])
+    X, y = rows(2000)
+    zipml.compress(X, y, path=tmp_path / "a", levels="uniform").close()
+    for data, name in ((tmp_path / "a", "integer"), ((X, y), "dense")):
+        used.clear()
+        assert zipml.train(data, epochs=4, debias="naive", threads=2).info["engine"] == name
+        assert used[:2] == [2, 1]
+
+
 def test_a_mapped_file_is_checked_at_first_use(tmp_path, monkeypatch):
     """A flipped bit is told with its chunk before a model is made of it; a file cut short is told, not read beyond its end."""
     monkeypatch.setattr(stream, "KEPT_BYTES", 1)

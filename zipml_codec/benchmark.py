@@ -31,7 +31,7 @@ from .errors import DivergenceError, OptionError
 from .formats.output import check_output
 from .kernels import integer, simd
 from .levels import optimal_levels
-from .order import WINDOW_BYTES
+from .order import epoch_rows
 from .progress import Progress
 from .report import new_figure, save, speed_bars
 
@@ -256,13 +256,6 @@ def timed(work: Callable[[], object]) -> Callable[[], float]:
     return clock
 
 
-def shuffled(rows: int, row_bytes: int) -> NDArray[np.uintp]:
-    """Row numbers, shuffled within windows, as an epoch takes them."""
-    generator, size = np.random.default_rng(0), max(1, WINDOW_BYTES // row_bytes)
-    parts = [start + generator.permutation(min(size, rows - start)) for start in range(0, rows, size)]
-    return np.concatenate(parts).astype(np.uintp)
-
-
 class Bench:
     """The data, and the lines over them."""
 
@@ -273,13 +266,13 @@ class Bench:
         self.X = integer.aligned_empty((rows, features), np.float32)
         generator.standard_normal(dtype=np.float32, out=self.X)
         self.decoded = self.X.copy()
-        self.order = shuffled(rows, 4 * features)
+        self.order = epoch_rows(rows, 4 * features)
         self.strides = {bits: row_stride(features, bits) for bits in WIDTHS}
         self.code_rows = {bits: max(1, plan.nbytes // (stride + ROW_EXTRA)) for bits, stride in self.strides.items()}
         size = max(self.code_rows[bits] * stride for bits, stride in self.strides.items())
         self.codes = integer.aligned_empty((-(-size // 8) * 8,), np.uint8)
         self.codes.view(np.uint64)[:] = generator.integers(0, 2**64, len(self.codes) // 8, np.uint64)
-        self.orders = {bits: shuffled(count, self.strides[bits]) for bits, count in self.code_rows.items()}
+        self.orders = {bits: epoch_rows(count, self.strides[bits]) for bits, count in self.code_rows.items()}
         self.y = generator.standard_normal(max(rows, *self.code_rows.values()), np.float32)
         self.tables = {
             bits: np.sort(generator.integers(0, TABLE_STEPS + 1, (features, 2**bits), np.uint8), axis=1) for bits in TABLE_WIDTHS

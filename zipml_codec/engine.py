@@ -7,7 +7,8 @@ One interface for the three kernels. Integers where the codes allow it: levels a
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from .tables import grid_steps
 
 PACED_VALUES = 1 << 22  # of a window, from which on its time says something
 OFF_GRID = 0.05  # steps that float32 may have moved a level off the byte grid
+
+
+T = TypeVar("T")
 
 
 class Engine(Protocol):
@@ -136,6 +140,13 @@ class Pace:
             return other
         return faster
 
+    def run(self, most: int, values: int, work: Callable[[int], T]) -> T:
+        """What `work` gives for the next window, of so many values, with the threads that it is called with."""
+        threads, begun = self.threads(most), time.perf_counter()
+        result = work(threads)
+        self.note(threads, values, time.perf_counter() - begun)
+        return result
+
     def note(self, threads: int, values: int, seconds: float) -> None:
         """What a window took; small ones tell nothing."""
         if values < PACED_VALUES:
@@ -222,17 +233,18 @@ class IntegerEngine(_OfState):
     def run(self, window: Window, steps: NDArray[np.float32], threads: int) -> tuple[float, float, bool]:
         """Steps over a window."""
         self._rows.hold(window.data, window.labels)
-        threads, begun = self._pace.threads(threads), time.perf_counter()
-        loss, noise, finite = self._state.run(self._rows, window.order, steps, threads)
-        self._pace.note(threads, self._features * len(window.order), time.perf_counter() - begun)
-        return loss, noise, finite
+        count = self._features * len(window.order)
+        found: tuple[float, float, bool] = self._pace.run(
+            threads, count, lambda threads: self._state.run(self._rows, window.order, steps, threads)
+        )
+        return found
 
 
 class DenseEngine(_OfState):
     """Float32 rows at the speed of memory: kernels/dense.c."""
 
     def __init__(self, data: FloatRows, plan: Plan) -> None:
-        features = data.shape[1]
+        features = self._features = data.shape[1]
         self._pace = Pace()
         self._state = integer_kernel.DenseState(
             features,
@@ -248,7 +260,8 @@ class DenseEngine(_OfState):
 
     def run(self, window: Window, steps: NDArray[np.float32], threads: int) -> tuple[float, float, bool]:
         """Steps over a window."""
-        threads, begun = self._pace.threads(threads), time.perf_counter()
-        loss, finite = self._state.run(window.data, window.labels, window.order, steps, threads)
-        self._pace.note(threads, window.data[:1].size * len(window.order), time.perf_counter() - begun)
+        count = self._features * len(window.order)
+        loss, finite = self._pace.run(
+            threads, count, lambda threads: self._state.run(window.data, window.labels, window.order, steps, threads)
+        )
         return loss, 0.0, finite

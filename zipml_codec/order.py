@@ -72,6 +72,12 @@ class EpochOrder:
             yield self.rows_of(window, window + 1).astype(np.int64)
 
 
+def epoch_rows(rows: int, row_bytes: int, seed: int = 0, epoch: int = 0) -> NDArray[np.uintp]:
+    """All rows in the order of an epoch, where any rows can be had."""
+    order = EpochOrder(rows, unit_rows(row_bytes), row_bytes, seed, epoch)
+    return order.rows_of(0, order.windows).astype(np.uintp, copy=False)
+
+
 def held_out(seed: int, fraction: float, first: int, count: int) -> NDArray[np.bool_]:
     """Which of rows first..first+count-1 are held out: each with probability `fraction` (FORMAT.md, section 2, split)."""
     if fraction <= 0:
