@@ -19,6 +19,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, OutputError):
             raise
+        if isinstance(error, FileNotFoundError) and path.parent.is_dir():
+            raise OutputError(f"{path}: cannot write: no files can be made in {path.parent}; nothing was written") from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
             raise OutputError(f"{path}: no space left on the disk; nothing was written") from error
         raise OutputError(f"{path}: cannot write: {error.strerror or error}; nothing was written") from error
@@ -30,11 +32,14 @@ def exists_message(path: Path) -> str:
 
 
 def check_output(path: Path, overwrite: bool) -> None:
-    """Refuse an output that exists, or that cannot be made, before any work is done."""
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder: name a file")
-    if path.exists() and not overwrite:
-        raise OutputError(exists_message(path))
+    """Refuse an output that exists, that is no file, or that cannot be made, before any work is done."""
+    with disk_errors(path):  # a name that is too long
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder: name a file")
+        if path.exists() and not path.is_file():  # /dev/null, say, which a rename would replace for everybody
+            raise OutputError(f"{path} is a device or a pipe: name a file")
+        if os.path.lexists(path) and not overwrite:  # a link to nothing is in the way too
+            raise OutputError(exists_message(path))
     if not path.parent.is_dir():
         raise OutputError(f"{path}: there is no folder {path.parent}")
 

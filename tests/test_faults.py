@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from zipml_codec.cli import main
 from zipml_codec.errors import DataError, OptionError, OutputError, SourceError
 from zipml_codec.formats import container
 from zipml_codec.formats.partial import Partial, journal_of
+from zipml_codec.publish import write_arrays
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 
@@ -368,6 +370,25 @@ def test_a_file_of_two_names_is_not_written_over(array, tmp_path):
     assert (tmp_path / "f").read_bytes() == expected
     compress("s.npy", path="f", overwrite=True, resume=True).close()
     assert (tmp_path / "f").read_bytes() == expected and not (tmp_path / "f.partial").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_outputs_that_are_no_files(array, tmp_path, overwrite):
+    """A rename would replace a device, a pipe or a link by a file, for everybody: /dev/null was."""
+    os.mkfifo("pipe")
+    (tmp_path / "link").symlink_to("nowhere")
+    outputs = {"pipe": "is a device or a pipe", "n" * 300: "File name too long"}
+    if not overwrite:
+        outputs["link"] = "link exists"
+    if Path("/proc/self").exists():
+        outputs["/proc/x"] = "no files can be made in /proc"
+    for name, told in outputs.items():
+        with pytest.raises(OutputError, match=told):
+            compress("s.npy", path=name, overwrite=overwrite)
+    with pytest.raises(OutputError, match="it is no file"):
+        write_arrays(tmp_path / "pipe", "model", {})
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "link").is_symlink()
+    assert leavings(tmp_path) == {"s.npy", "pipe", "link"}
 
 
 LIMITED = """

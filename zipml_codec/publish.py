@@ -22,6 +22,8 @@ def write_arrays(target: Path, what: str, about: dict[str, Any], **arrays: Array
     OutputError
         It cannot be written; nothing is left, and what was at `target` stays.
     """
+    if target.exists() and not target.is_file():  # a rename would replace /dev/null for everybody
+        raise OutputError(f"{target}: cannot write the {what}: it is no file")
     partial = target.with_name(target.name + ".partial")
     try:
         with partial.open("wb") as file:
