@@ -92,7 +92,7 @@ def select(options: Options, names: Sequence[str] | None, width: int, where: str
     DataError
         If there is no such column, or no feature is left.
     OptionError
-        If a column is named twice, or is a label and a feature.
+        If a column is named twice, or is a label and a feature or kept.
     """
 
     def find(option: str, given: Columns | None) -> list[int]:
@@ -107,8 +107,9 @@ def select(options: Options, names: Sequence[str] | None, width: int, where: str
 
     labels, kept = find("label", options.label), find("keep", options.keep)
     features = find("columns", options.columns)
-    for index in set(labels) & set(features):
-        raise OptionError(f"{where}: the column {title(index)} is a label and in columns: leave it out of one")
+    for others, what in ((features, "in columns"), (kept, "kept")):
+        for index in set(labels) & set(others):
+            raise OptionError(f"{where}: the column {title(index)} is a label and {what}: leave it out of one")
     if options.columns is None:
         features = sorted(set(range(width)) - {*labels, *kept})
     if not features:

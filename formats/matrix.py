@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, OptionError
 from .columns import Label, Options, as_index, as_slice, file_identity, listed, select, suggest
 from .sources import Array, BaseSource, Block, check_kept, check_labels, check_matrix, flat, kept_block, native
 
@@ -70,6 +70,8 @@ class MatrixSource(BaseSource):
                 fitting = [key for key in arrays if about(key)[0][:1] == (rows,) and key != self._matrix]
                 hint = suggest(str(item), fitting) if fitting else f"no array has {rows} values"
                 raise DataError(f"{self.name}: no array {item!r} for the {what}; {hint}")
+        for item in set(labels) & set(keep) & set(beside):
+            raise OptionError(f"{self.name}: {item!r} is a label and kept: leave it out of one")
         inside = Options(_rest(labels, beside), self._options.columns, _rest(keep, beside))
         self._selection = chosen = select(inside, names, shape[1], where)
         places, kept = iter(chosen.labels), iter(chosen.kept.items())

@@ -1173,6 +1173,7 @@ def test_columns_of_every_format(tmp_path):
                     assert list(source.blocks(9, 23)) == []
         for options, message in (
             ({"label": "1", "columns": "0,1"}, "the column with index 1 is a label and in columns"),
+            ({"label": "1", "keep": "0,1"}, "the column with index 1 is a label and kept: leave it out of one"),
             ({"label": "1,1"}, "label: the column with index 1 is named twice"),
             ({"keep": ""}, "keep must be names or indices of columns"),
             ({"columns": [True]}, "columns must be names or indices"),
@@ -1189,6 +1190,8 @@ def test_arrays_beside_the_matrix(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["X"], file["y"], file["ids"], file["names"] = X, y, ids, names.astype(object)
     for name in ("x.npz", "x.h5"):
+        with pytest.raises(OptionError, match="'ids' is a label and kept"):
+            open_source(tmp_path / name, dataset="X", label="ids", keep="ids")
         source = open_source(tmp_path / name, dataset="X", label="y,0", keep=["names", "ids", 1])
         values, labels, kept = rows_of(source, 4)
         np.testing.assert_array_equal(values, X[4:, 2:])
