@@ -333,7 +333,7 @@ def test_spellings_of_nan(tmp_path, text):
         for rest in ("2,3\n4,5", ""):
             values = rows_of(open_source(save_text(tmp_path / "x.csv", f"a,b\n{line}\n{rest}\n")))[0]
             assert np.isnan(values[0]).sum() == 1 and not np.isnan(values[1:]).any()
-    with pytest.raises(DataError, match=r"x\.csv: row 2 \(line 3\), column 'b': the value is nan"):
+    with pytest.raises(DataError, match=r"x\.csv: row 2 \(line 3\), column 'b': the value is nan, or missing: "):
         compress(save_text(tmp_path / "x.csv", f"a,b\n1,2\n3,{text}\n"), path=tmp_path / "y.zipml.h5")
 
 

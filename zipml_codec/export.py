@@ -29,6 +29,7 @@ from .kept import to_bytes
 from .labels import choose_label, label_title
 from .model import Model, is_compressed
 from .progress import Progress, no_progress
+from .rows import told
 
 EXTENSIONS = (".npy", ".csv", ".h5", ".hdf5")
 TEXT_VALUES = 1 << 18  # values turned into text at a time
@@ -461,4 +462,4 @@ def _not_finite(source: Source, values: NDArray[Any], decision: NDArray[np.float
     bad = np.flatnonzero(~np.isfinite(values[row]))
     if not len(bad):
         return f"{source.name}: row {first + row + 1}: the prediction overflows"
-    return f"{source.place(first + row, int(bad[0]))}: the value is {values[row, bad[0]]}: fill such values first"
+    return f"{source.place(first + row, int(bad[0]))}: the value is {told(values[row, bad[0]])}: fill such values first"

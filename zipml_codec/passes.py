@@ -22,7 +22,7 @@ from .kept import KeptTypes
 from .kernels.codes import GROUP
 from .parts import ShardStatistics, mean_errors
 from .request import Request
-from .rows import ADVICE, Chunk, Rows, block_rows
+from .rows import ADVICE, Chunk, Rows, block_rows, told
 from .statistics import ColumnStatistics
 
 
@@ -114,9 +114,7 @@ def learn(
             kept.add(chunk.kept, chunk.first_row)
             if not statistics.add(chunk.values, threads):
                 row, column = (int(at[0]) for at in np.nonzero(~np.isfinite(chunk.values)))
-                value = f"{chunk.values[row, column]}"
-                if value.endswith("inf") and rows.losses.wide:  # what float32 does not hold became infinite on its way here
-                    value += ", or beyond float32"
+                value = told(chunk.values[row, column], rows.losses.wide)
                 raise DataError(f"{source.place(chunk.number(row), column)}: the value is {value}: {ADVICE}")
             if given is not None:
                 _check_within(chunk, given, source)

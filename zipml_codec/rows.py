@@ -224,7 +224,7 @@ class Rows:
                 chunk = Chunk(x[rows], None if labels is None else labels[rows], first, first + len(x), parts, first + rows)
         elif finite is not None and y is not None and not finite.all():
             at, label = (int(index) for index in np.argwhere(~finite)[0])
-            value = y.reshape(len(y), -1)[at, label]
+            value = told(y.reshape(len(y), -1)[at, label])
             raise DataError(f"{self.source.place(first + at, None, label)}: the label is {value}: {ADVICE}")
         moved, ends = moved_by_float32(values), np.empty((2, 2, 0)) if y is None else label_bounds(y)
         return Prepared(chunk, values.nbytes // max(len(values), 1), values.dtype == np.float64, moved, ends)
@@ -248,6 +248,11 @@ class Rows:
         count = np.count_nonzero(changed, axis=0)
         losses.clipped = losses.clipped + count if losses.clipped.size else count
         return replace(chunk, values=moved, moved=changed)
+
+
+def told(value: Any, wide: bool = False) -> str:
+    """A value that is not finite, for people: what is missing came as NaN; if `wide`, what float32 does not hold as infinity."""
+    return f"{value}{', or missing' if np.isnan(value) else ', or beyond float32' if wide else ''}"
 
 
 def rounds(dtype: np.dtype[Any]) -> bool:

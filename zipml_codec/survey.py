@@ -15,7 +15,7 @@ from .errors import DataError
 from .formats.readers import as_source
 from .levels import MAX_INTERVALS, best, lower_bounds, optimal_levels
 from .progress import Progress, no_progress
-from .rows import ADVICE, Rows
+from .rows import ADVICE, Rows, told
 from .statistics import ColumnStatistics
 from .tables import ends_of, optimal_table, parts_of, uniform_levels, variance_of
 
@@ -113,7 +113,7 @@ def scan(
                 statistics = ColumnStatistics(chunk.values.shape[1], shared=shared)
             if not statistics.add(chunk.values, threads):
                 row, column = (int(at[0]) for at in np.nonzero(~np.isfinite(chunk.values)))
-                value = chunk.values[row, column]
+                value = told(chunk.values[row, column])
                 raise DataError(f"{source.place(chunk.first_row + row, column)}: the value is {value}: {ADVICE}")
         if statistics is None or not statistics.rows:
             raise DataError(f"{source.name}: there are no rows to choose levels from")
