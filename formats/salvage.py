@@ -21,12 +21,13 @@ import xxhash
 from numpy.typing import NDArray
 
 from ..errors import CorruptError, FormatError, ZipMLError
-from .container import SIGNATURE, ContainerReader, chunk_table
+from .container import PAGE, SIGNATURE, ContainerReader, chunk_table
 from .seal import Image, Seal, read_at, read_copy, read_seal, read_skeleton
 
 NEEDED = ("levels", "digests")  # without which no code has a meaning, and no chunk can be trusted
 ENDLESS = 1 << 62  # bytes beyond the file's end read as zeros
 SECONDS = 600
+NEAR = 16 * PAGE  # bytes in which a chunk is looked for
 UNREADABLE = (ZipMLError, OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 
 
@@ -99,7 +100,26 @@ class Salvage(ContainerReader):
             self._rows_checked[name] = np.zeros(self.header.chunks, bool)
 
     def _read_table(self, codes: h5py.Dataset) -> NDArray[np.int64]:
-        return chunk_table(codes.id, self.header)
+        try:
+            return chunk_table(codes.id, self.header)
+        except UNREADABLE:
+            if self.header.zstd:
+                raise
+            self.damage["index of the chunks"] = "lost: chunks were looked for by their digests"
+            return self._search(codes)
+
+    def _search(self, codes: h5py.Dataset) -> NDArray[np.int64]:
+        """What `chunk_table` gives, without HDF5's index: chunks lie in order, a page of HDF5's here and there."""
+        table, size = np.full((self.header.chunks, 3), -1, np.int64), self.header.chunk_rows * self.header.stride
+        place = max(int(one.id.get_offset()) + one.nbytes for one in codes.parent.values() if one != codes and one.nbytes)
+        for number, expected in enumerate(self.arrays["digests"].tolist()):
+            first = -(-place // PAGE) * PAGE
+            for at in range(first, first + NEAR, PAGE):
+                if xxhash.xxh3_64_intdigest(read_at(self._descriptor, size, at)) == expected:
+                    table[number], first = (at, size, 0), at
+                    break
+            place = first + size
+        return table
 
     def found(self) -> dict[str, Any]:
         """What was found, for another process."""

@@ -44,11 +44,6 @@ from .sink import Sink
 STEP = 8 << 20  # bytes of a row array that are read together
 
 
-def structure_bytes(header: Header) -> int:
-    """Room for HDF5's own structures at the front of a file: what is left of a file that is cut off can be read."""
-    return 16384 + 2 * len(header.options) + 64 * header.chunks
-
-
 class RowArray:
     """A row array being written: its type of one row, where it is, how many rows it has, the digests of each chunk's rows."""
 
@@ -163,7 +158,6 @@ class ContainerWriter:
             libver=("earliest", "v110"),
             alignment_threshold=16 * PAGE,
             alignment_interval=PAGE,
-            meta_block_size=structure_bytes(header),
         )
         self._file = file
         self._describe(file)
@@ -208,6 +202,9 @@ class ContainerWriter:
             plist.set_fletcher32()
         else:
             plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        # HDF5 makes structures when it needs them, at the end: a longer name makes the room for this one before the chunks.
+        file["codes" + 26 * "-"] = file["digests"]
+        del file["codes" + 26 * "-"]
         space = h5py.h5s.create_simple((header.rows, header.stride))
         h5py.h5d.create(file.id, b"codes", h5py.h5t.STD_U8LE, space, dcpl=plist)
 

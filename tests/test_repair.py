@@ -132,6 +132,44 @@ def test_a_seal_that_is_cut_off_or_damaged(made, tmp_path, cut):
         check(tmp_path / "new", old, np.arange(ROWS))
 
 
+@pytest.mark.parametrize(("count", "labels"), [(1, 2), (8, 0), (40, 0)])
+def test_rows_before_the_cut_survive_whatever_is_kept(tmp_path, monkeypatch, count, labels):
+    """HDF5 adds to a group's structures as names are added, which must not happen behind the chunks."""
+    monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 10)
+    X = np.random.default_rng(0).normal(size=(ROWS, 7)).astype(np.float32)
+    path = tmp_path / "f"
+    y, keep = X[:, :labels] if labels else None, {f"k{i}": np.arange(ROWS) for i in range(count)}
+    with zipml.compress(X, y, path=path, keep=keep) as data:
+        offset, size = data._file.table[-1, :2].tolist()
+        for missing, saved in ((0, ROWS), (1, ROWS - 250)):
+            (tmp_path / "cut").write_bytes(path.read_bytes()[: offset + size - missing])
+            assert zipml.repair(tmp_path / "cut", tmp_path / "new", overwrite=True).saved == saved
+            with zipml.open(tmp_path / "new") as new:
+                np.testing.assert_array_equal(new.decode(), data.decode()[:saved])
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+def test_rows_before_the_cut_survive_without_an_index(tmp_path, monkeypatch, share):
+    """HDF5's index of more than 64 chunks is among them, its root even behind what it indexes: digests tell where they are."""
+    monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 16)
+    X = np.random.default_rng(0).normal(size=(140 << 10, 64)).astype(np.float32)
+    path = tmp_path / "f"
+    with zipml.compress(X, X[:, 0], path=path, bits=8, samples=1, levels="uniform") as data:
+        assert data.chunks == 140
+        (first, last), size, values = data._file.table[[0, -1], 0].tolist(), 1 << 16, data.decode()
+        cut = int(first + share * (last - first))
+        whole = int(np.count_nonzero(data._file.table[:, 0] + size <= cut))
+        content = bytearray(path.read_bytes()[:cut])
+    content[int(data._file.table[1, 0])] ^= 1
+    (tmp_path / "cut").write_bytes(content)
+    found = zipml.repair(tmp_path / "cut", tmp_path / "new")
+    assert found.saved == (whole - 1) * 1024
+    with zipml.open(tmp_path / "new") as new:
+        np.testing.assert_array_equal(new.kept["row"], np.delete(np.arange(whole * 1024), slice(1024, 2048)))
+        np.testing.assert_array_equal(new.decode(), values[new.kept["row"]])
+        np.testing.assert_array_equal(new.labels, X[new.kept["row"], 0])
+
+
 def test_rows_before_the_cut_survive(made, tmp_path):
     """Of a file that was cut off anywhere, all rows come back whose chunks and labels lie before the cut."""
     path, old, content = made
