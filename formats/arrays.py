@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, OptionError
-from .columns import Options, select
+from .columns import Options, check_names, select
 from .matrix import MatrixSource, Read
 from .sources import (
     DIGESTED,
@@ -103,11 +103,15 @@ class FrameSource(BaseSource):
         self.rows = len(frame)
         if not names or not self.rows:
             check_matrix((self.rows, len(names)), np.dtype(np.float64), name)
+        check_names(names, name)
         self._selection = chosen = select(options, names, len(names), name)
         self.columns, self.features = chosen.columns, len(chosen.features)
         # pandas would make objects of bool beside float, hence numpy's rule. Missing values need a float's NaN.
         self._values = self._dtype([dtypes[index] for index in chosen.features], chosen.columns or ())
         self._labels = self._dtype([dtypes[index] for index in chosen.labels], chosen.label_names or ())
+        for key, index in chosen.kept.items():
+            if getattr(dtypes[index], "kind", "O") in "cMm":
+                check_dtype(np.dtype(dtypes[index].kind), f"{name}: column {key!r}")
         self._name_labels(chosen.label_names or _names_of(labels))
         self.nbytes = self.rows * self.features * self._values[0].itemsize
         self._y = None if labels is None else as_labels(labels, self.rows, f"labels of {name}")
@@ -134,7 +138,7 @@ class FrameSource(BaseSource):
                 labels = flat(self._take(part, chosen.labels, *self._labels))
             elif self._y is not None:
                 labels = flat(native(np.asarray(self._y[first : first + rows])))
-            kept = {key: self._keep(part.iloc[:, index].to_numpy(), key, first) for key, index in chosen.kept.items()}
+            kept = {key: self._whole(part.iloc[:, index], key, first) for key, index in chosen.kept.items()}
             for key, column in self._beside.items():
                 kept[key] = self._keep(np.asarray(column[first : first + rows]), key, first)
             yield Block(self._take(part, chosen.features, *self._values), labels, kept or None)
@@ -143,6 +147,13 @@ class FrameSource(BaseSource):
         whole = indices == list(range(len(self._frame.columns)))
         values: Array = (part if whole else part.iloc[:, indices]).to_numpy(dtype=dtype, **missing)
         return values
+
+    def _whole(self, column: Any, key: str, first: int) -> Array:
+        """A column to keep; one of an extension type whose missing values an array would not hold, or in floats only."""
+        if not isinstance(column.dtype, np.dtype) and (missing := column.isna().to_numpy()).any():
+            row = first + int(np.argmax(missing)) + 1
+            raise DataError(f"{self.name}: row {row}, column {key!r}: a missing value; fill it to keep the column")
+        return self._keep(column.to_numpy(), key, first)
 
     def _keep(self, column: Array, key: str, first: int) -> Array:
         return kept_block(column, f"{self.name}: column {key!r}", first)

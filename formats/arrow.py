@@ -107,7 +107,10 @@ class TableSource(ArrowSource):
     def __init__(self, table: Any, labels: Any, name: str, options: Options) -> None:
         super().__init__(name, options)
         if not isinstance(table, self._pa.Table):
-            table = self._pa.table(table)
+            try:
+                table = self._pa.table(table)
+            except (self._pa.ArrowException, TypeError) as error:  # a series, say
+                raise DataError(f"{name}: a {type(table).__name__} is no table of columns; make one, .to_frame() say") from error
         self._arrange(table.column_names, table.schema.types)
         self.rows = table.num_rows
         check_matrix((self.rows, len(table.column_names)), np.dtype(float), name)

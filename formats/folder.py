@@ -99,8 +99,12 @@ class FolderSource(BaseSource):
             source.close()
 
 
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "_")) or name.endswith((".partial", ".partial.journal"))
+
+
 def files_in(folder: str) -> list[str]:
-    """List the files of a folder and its folders, sorted naturally; hidden ones and those that begin with _ left out.
+    """List the files of a folder and its folders, sorted naturally, without partial outputs and names that begin with . or _.
 
     A folder that is a Zarr array or group counts as a file.
     """
@@ -109,5 +113,5 @@ def files_in(folder: str) -> list[str]:
         shown = [os.path.join(here, name) for name in folders if not name.startswith((".", "_"))]  # noqa: PTH118
         arrays = [path for path in shown if is_zarr(path)]
         folders[:] = [os.path.basename(path) for path in shown if path not in arrays]  # noqa: PTH119
-        found += arrays + [os.path.join(here, name) for name in files if not name.startswith((".", "_"))]  # noqa: PTH118
+        found += arrays + [os.path.join(here, name) for name in files if not _hidden(name)]  # noqa: PTH118
     return sorted(found, key=natural)

@@ -115,6 +115,8 @@ def _extension(path: str) -> str | None:
 
 def _open(name: str, options: Options) -> Source:
     """Open one file."""
+    if os.path.exists(name) and not os.path.isfile(name) and not os.path.isdir(name):  # noqa: PTH110, PTH112, PTH113
+        raise SourceError(f"{name}: a pipe or a device, which can be read only once: write it to a file first")
     if is_zarr(name):
         return ZarrSource(name, options)
     if os.path.isdir(name):  # noqa: PTH112
@@ -197,10 +199,11 @@ def as_source(
         return array_source(X, y, options=options)
     if isinstance(X, list | tuple) and not _holds_blocks(X):
         return array_source(X, y, options=options)
-    if isinstance(X, Iterable) and not isinstance(X, Mapping | bytes | bytearray):
+    named = isinstance(X, Mapping) or hasattr(X, "keys")  # a group of arrays: h5py's, zarr's
+    if isinstance(X, Iterable) and not named and not isinstance(X, bytes | bytearray):
         _refuse(y, options, "an iterable", "yields its labels as (X, y) tuples")
         return iterable_source(X, spool_dir)
-    hint = "; pass one of its datasets" if isinstance(X, Mapping) else ""
+    hint = "; pass one of its datasets" if named else ""
     raise OptionError(f"X: a {type(X).__name__} is not a path, an array, a DataFrame or an iterable of blocks{hint}")
 
 

@@ -217,6 +217,19 @@ def test_pandas():
     source = as_source(frame, frame["a"])
     assert source.columns == ("a", "b", "c")
     expect(source, np.array([[1, 1, 0.5], [2, 0, 1.5], [3, 1, 2.5]]), [1, 2, 3], 2)
+    for kept, told in (
+        (pandas.array([2**60 + 1, 1, None], dtype="Int64"), "row 3, column 'k': a missing value; fill it to keep"),
+        (pandas.array(["x", None, "y"], dtype="string"), "row 2, column 'k': a missing value"),
+        (pandas.date_range("2024", periods=3), "column 'k': dtype datetime64.* turn times into numbers"),
+        (pandas.timedelta_range("1s", periods=3), "column 'k': dtype timedelta64.* turn durations into numbers"),
+    ):
+        with pytest.raises(DataError, match=told):
+            drain(as_source(pandas.DataFrame({"a": [1, 2, 3], "k": kept}), keep="k"))
+    whole = pandas.DataFrame({"a": [1, 2], "k": pandas.array([2**60 + 1, 1], dtype="Int64"), "c": pandas.Categorical(["x", "y"])})
+    kept = next(as_source(whole, keep="k,c").blocks(2)).kept
+    assert kept["k"].dtype == np.int64 and kept["k"].tolist() == [2**60 + 1, 1] and kept["c"].tolist() == ["x", "y"]
+    with pytest.raises(DataError, match="columns with index 0 and 1 have the same name 'a'"):
+        as_source(pandas.DataFrame([[1, 2]], columns=["a", "a"]))
     missing = pandas.DataFrame({"a": pandas.array([1, None], dtype="Int64"), "b": [1.0, 2.0]})
     expect(as_source(missing), np.array([[1, 1], [np.nan, 2]]))
     for column in (["x", "y"], pandas.Categorical(["x", "y"]), pandas.array(["x", "y"], dtype="string")):
@@ -428,6 +441,32 @@ def test_as_source_refuses(tmp_path):
         as_source([])
     with pytest.raises(DataError, match="X: cannot be made an array"):
         as_source([[1, [2]], [3, 4]])
+
+
+def test_pipes_and_what_is_being_written_are_no_sources(tmp_path):
+    os.mkfifo(tmp_path / "x.csv")
+    with pytest.raises(SourceError, match="a pipe or a device, which can be read only once"):
+        open_source(tmp_path / "x.csv")
+    (tmp_path / "x.csv").unlink()
+    np.save(tmp_path / "a.npy", matrix())
+    for name in ("o.h5.partial", "o.h5.partial.journal"):  # of a compression into the folder, which is to be resumed
+        (tmp_path / name).write_bytes(b"x")
+    expect(open_source(tmp_path), matrix())
+
+
+def test_groups_and_series_are_no_sources():
+    class Group:
+        keys = None
+
+        def __iter__(self):
+            return iter(["X"])
+
+    with pytest.raises(OptionError, match="a Group is not .*; pass one of its datasets"):
+        as_source(Group())
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    for series in (pandas.Series([1.0, 2.0]), polars.Series([1.0, 2.0])):
+        with pytest.raises(DataError, match="a Series is no table of columns"):
+            as_source(series)
 
 
 def test_user_defined_source_is_taken():
