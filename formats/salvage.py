@@ -165,5 +165,5 @@ def tell() -> None:
         with Salvage(path, alone=True) as reader:
             found: dict[str, Any] | str = reader.found()
     except UNREADABLE as error:
-        found = str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ")
+        found = str(error).removeprefix(f"{path}: ").replace(f"{path} ", "it ", 1)
     sys.stdout.buffer.write(pickle.dumps(found))

@@ -332,3 +332,20 @@ def test_refusals(made, tmp_path):
             zipml.repair(path, tmp_path / "new")
     with pytest.raises(FormatError, match="no such file"):
         zipml.repair(tmp_path / "missing", tmp_path / "new")
+
+
+def test_what_is_told_where_nothing_survives(tmp_path, capsys, monkeypatch):
+    """That rows without their labels would survive, and once that `zipml repair` may help."""
+    monkeypatch.chdir(tmp_path)
+    X = np.random.default_rng(0).normal(size=(100, 7)).astype(np.float32)
+    with zipml.compress(X, X[:, 0], path="f") as data:
+        labels = data._file.rowwise["labels"].offset
+    content = (tmp_path / "f").read_bytes()
+    (tmp_path / "f").write_bytes(flipped(content, labels))
+    with pytest.raises(CorruptError, match=r"in all their parts; without=labels \(--without\) saves more"):
+        zipml.repair("f")
+    assert zipml.repair("f", without=["labels"]).saved == 100
+    for damaged in ((tmp_path / "f").read_bytes(), content[:-1]):
+        (tmp_path / "f").write_bytes(damaged)
+        assert main(["verify", "f"]) == 2
+        assert capsys.readouterr().err.count("zipml repair") == 1

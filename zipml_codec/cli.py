@@ -317,7 +317,8 @@ def verify(file: File) -> None:
         try:
             data.verify(bar.advance)
         except CorruptError as error:
-            raise CorruptError(f"{error}: zipml repair lists which rows survive, and saves them") from error
+            advice = "" if "zipml repair" in str(error) else ": zipml repair lists which rows survive, and saves them"
+            raise CorruptError(f"{error}{advice}") from error
         rate = data.file_bytes / (time.perf_counter() - start) / 1e9
         chunks = f"{data.chunks:,} chunk{'s' * (data.chunks > 1)}"
         typer.echo(f"{file}: all {data.shape[0]:,} rows in {chunks} are as they were written ({rate:.2f} GB/s)")

@@ -103,7 +103,12 @@ def repair(
         kept = _surviving(file, names, damage, bars)
         found = Repair(file.header.rows, _rows_of(file.header, kept), _runs(file.header, kept), damage)
         if not found.saved:
-            raise CorruptError(f"{source}: nothing can be saved: no chunk's rows are as they were written, in all their parts")
+            beside = {one.part for one in damage} & set(names.values())
+            lost = {one.rows for one in damage if one.part.startswith("chunk ")}
+            helps = beside and len(lost) < file.header.chunks
+            advice = f"; without={','.join(sorted(beside))} (--without) saves more" if helps else ""
+            reason = "no chunk's rows are as they were written, in all their parts"
+            raise CorruptError(f"{source}: nothing can be saved: {reason}{advice}")
         if target is not None:
             _write(file, names, kept, found, target, overwrite, bars)
     return found
