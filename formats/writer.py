@@ -161,6 +161,7 @@ class ContainerWriter:
         )
         self._file = file
         self._describe(file)
+        codes = self._create_codes(file)
         for name, array in sorted(self.arrays.items(), key=lambda item: list(DATASETS).index(item[0])):
             file.create_dataset(name, data=np.asarray(array, DATASETS[name][0]))
         for name in ("noise", "error"):
@@ -171,9 +172,9 @@ class ContainerWriter:
         for name, dtype in rowwise.items():
             self.rowwise[name] = RowArray(file, name, dtype, header)
         for dataset in file.values():
-            if dataset.name[1:] not in self.rowwise:
+            if dataset.name[1:] not in ("codes", *self.rowwise):
                 dataset.attrs["xxh3"] = np.uint64(0)
-        self._create_codes(file)
+        codes.set_extent((header.rows, header.stride))
         self._sink.check()
         if header.zstd:
             return
@@ -191,7 +192,7 @@ class ContainerWriter:
             value = getattr(self.header, field.name)
             file.attrs[field.name] = np.uint64(value) if isinstance(value, int) else value
 
-    def _create_codes(self, file: h5py.File) -> None:
+    def _create_codes(self, file: h5py.File) -> h5py.h5d.DatasetID:
         header = self.header
         plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plist.set_chunk((header.chunk_rows, header.stride))
@@ -202,11 +203,8 @@ class ContainerWriter:
             plist.set_fletcher32()
         else:
             plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        # HDF5 makes structures when it needs them, at the end: a longer name makes the room for this one before the chunks.
-        file["codes" + 26 * "-"] = file["digests"]
-        del file["codes" + 26 * "-"]
-        space = h5py.h5s.create_simple((header.rows, header.stride))
-        h5py.h5d.create(file.id, b"codes", h5py.h5t.STD_U8LE, space, dcpl=plist)
+        space = h5py.h5s.create_simple((0, header.stride), (header.rows, header.stride))
+        return h5py.h5d.create(file.id, b"codes", h5py.h5t.STD_U8LE, space, dcpl=plist)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Where writing stands, as arrays; all that this vouches for is on the disk."""

@@ -132,7 +132,7 @@ def test_a_seal_that_is_cut_off_or_damaged(made, tmp_path, cut):
         check(tmp_path / "new", old, np.arange(ROWS))
 
 
-@pytest.mark.parametrize(("count", "labels"), [(1, 2), (8, 0), (40, 0)])
+@pytest.mark.parametrize(("count", "labels"), [(0, 0), (0, 2), (1, 2), (2, 2), (3, 1), (8, 0), (13, 2), (40, 3)])
 def test_rows_before_the_cut_survive_whatever_is_kept(tmp_path, monkeypatch, count, labels):
     """HDF5 adds to a group's structures as names are added, which must not happen behind the chunks."""
     monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 10)
