@@ -1,5 +1,7 @@
 """The file that is being written: NAME.partial, locked, until it is complete and takes its name in one step.
 
+Of a folder of shards the same: formats/shardwriter.py.
+
 Beside it may lie NAME.partial.journal, from which an interrupted compression goes on (zipml_codec/journal.py).
 """
 
@@ -48,8 +50,8 @@ class Partial:
     """
 
     def __init__(self, path: Path, overwrite: bool = False) -> None:
-        check_output(path, overwrite)
         self.path, self.overwrite = path, overwrite
+        self._check()
         self.place, self.journal = path.with_name(path.name + ".partial"), journal_of(path)
         existed = self.place.exists()
         with disk_errors(path):
@@ -57,7 +59,13 @@ class Partial:
         self.resumable = existed and self.journal.exists()
         self._begun = not self.resumable
 
+    def _check(self) -> None:
+        """Refuse an output that cannot be made."""
+        check_output(self.path, self.overwrite)
+
     def _lock(self) -> int:
+        if self.place.is_dir():
+            raise OutputError(f"{self.place} is a folder of shards that was interrupted: ask for shards again, or remove it")
         descriptor = os.open(self.place, os.O_RDWR | os.O_CREAT, 0o666)
         if fcntl is not None:
             try:
@@ -79,7 +87,14 @@ class Partial:
         self._begun = True
         if not resume:
             self.journal.unlink(missing_ok=True)
-            os.ftruncate(self.descriptor, 0)
+            self._clear()
+
+    def _clear(self) -> None:
+        """Leave nothing in it."""
+        os.ftruncate(self.descriptor, 0)
+
+    def _remove(self) -> None:
+        self.place.unlink()
 
     def publish(self) -> None:
         """Give the file, which is on the disk, its name."""
@@ -96,11 +111,12 @@ class Partial:
                     self.place.replace(self.path)
                 else:
                     self.place.unlink()
-            self._close()
+            self.close()
             sync_folder(self.path.parent)
         self.journal.unlink(missing_ok=True)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Let go of it as it is."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
@@ -112,7 +128,7 @@ class Partial:
         lost = kind is None or issubclass(kind, (DataError, FormatError, OptionError, OutputError)) or not self.journal.exists()
         if self.descriptor >= 0 and self._begun and lost:
             with suppress(OSError):
-                self.place.unlink()
+                self._remove()
             with suppress(OSError):
                 self.journal.unlink()
-        self._close()
+        self.close()

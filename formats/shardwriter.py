@@ -2,6 +2,9 @@
 
 Everything goes into a partial folder that is locked; each shard is written, verified and synced as a file of its own, the
 manifest last. Then the folder gets its final name by one rename, or, where it takes the place of another, by exchanging the two.
+
+Who goes on keeps the shards that the journal lists, takes back the one that it says is open, should that have been finished
+since, and removes any others.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FormatError, OptionError, OutputError
-from .container import Header, chunk_rows_for
+from .container import ContainerReader, Header, chunk_rows_for
 from .output import disk_errors, exists_message, sync_folder
 from .partial import Partial
 from .shards import MANIFEST, OF_ROWS, Manifest, Shard, read_manifest
@@ -62,78 +65,57 @@ def holds_only_ours(folder: Path) -> bool:
     return all(OURS.fullmatch(entry.name) and entry.is_file() and not entry.is_symlink() for entry in folder.iterdir())
 
 
-class PartialFolder:
-    """The partial folder of `path`, locked; the interface is `Partial`'s. Use in a ``with`` block: unless published, it goes.
+class PartialFolder(Partial):
+    """The partial folder of `path`, in which shards are written; else as `Partial`."""
 
-    Parameters
-    ----------
-    path : Path
-        Appears only with `publish`.
-    overwrite : bool
+    def _check(self) -> None:
+        check_folder(self.path, self.overwrite)
 
-    Raises
-    ------
-    OutputError
-        `path` exists or is no folder of shards, or another process is writing it.
-    """
-
-    journal: Path | None = None  # there is no going on with it
-    resumable = False
-
-    def __init__(self, path: Path, overwrite: bool = False) -> None:
-        check_folder(path, overwrite)
-        self.path, self.overwrite, self.place = path, overwrite, path.with_name(path.name + ".partial")
-        self.descriptor = -1
-        with disk_errors(path):
-            self._lock()
-
-    def __enter__(self) -> PartialFolder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.descriptor >= 0:
-            shutil.rmtree(self.place, ignore_errors=True)
-            self._unlock()
-
-    def begin(self, resume: bool) -> None:
-        """It is empty already, and there is nothing to go on with."""
-
-    def _lock(self) -> None:
-        """Make and lock the partial folder; what a killed writer left is not locked and is removed."""
+    def _lock(self) -> int:
+        if self.place.is_file():
+            raise OutputError(f"{self.place} is one file that was interrupted: ask for one file again, or remove it")
         with suppress(FileExistsError):
             self.place.mkdir()
-        self.descriptor = os.open(self.place, os.O_RDONLY)
-        if not locks(self.descriptor) or not os.path.samestat(os.fstat(self.descriptor), self.place.stat()):
-            self._unlock()
-            raise OutputError(f"{self.path}: another process is writing it ({self.place.name} is locked)")
-        if not holds_only_ours(self.place):
-            self._unlock()
-            raise OutputError(f"{self.place} is in the way, and holds other files than shards: remove it first")
+            sync_folder(self.place.parent)
+        descriptor = os.open(self.place, os.O_RDONLY)
+        try:
+            if not locks(descriptor) or not os.path.samestat(os.fstat(descriptor), self.place.stat()):
+                raise OutputError(f"{self.path}: another process is writing it ({self.place.name} is locked)")
+            if not holds_only_ours(self.place):
+                raise OutputError(f"{self.place} is in the way, and holds other files than shards: remove it first")
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _clear(self) -> None:
         for entry in list(self.place.iterdir()):
             entry.unlink()
 
-    def _unlock(self) -> None:
-        os.close(self.descriptor)
-        self.descriptor = -1
+    def _remove(self) -> None:
+        shutil.rmtree(self.place)
 
     def publish(self) -> None:
         """Give the folder its name; of two folders that take each other's place, the older one is then removed."""
         with disk_errors(self.path):
             os.fsync(self.descriptor)
-            check_folder(self.path, self.overwrite)  # the name may have been taken meanwhile
+            self._check()  # the name may have been taken meanwhile
             if self.path.is_dir() and any(self.path.iterdir()):
                 old = os.open(self.path, os.O_RDONLY)
                 try:
                     locks(old)  # it will have the partial folder's name, which another writer must not take
                     exchange(self.place, self.path)
                     sync_folder(self.path.parent)
+                    self.journal.unlink(missing_ok=True)  # it is not about what has that name now
                     shutil.rmtree(self.place)
                 finally:
                     os.close(old)
             else:
                 self.place.rename(self.path)  # also onto an empty folder
                 sync_folder(self.path.parent)
-            self._unlock()
+                self.journal.unlink(missing_ok=True)
+            self.close()
+
 
 class ShardedWriter:
     """Writes a folder of shards; the interface is `ContainerWriter`'s: codes and row arrays in order, then `finish`.
@@ -154,13 +136,15 @@ class ShardedWriter:
         From a shard's number, which all rows of have been written, to those of its datasets in OF_ROWS.
     threads : int
         That compress chunks.
+    saved : dict, optional
+        What `state` gave: the shards and rows that it vouches for are in the folder.
 
     Raises
     ------
     OptionError
         That would be too many shards.
     OutputError
-        The disk is full.
+        The disk is full, or the folder does not hold what `saved` says.
     """
 
     def __init__(
@@ -172,6 +156,7 @@ class ShardedWriter:
         shard_rows: int,
         of_rows: Callable[[int], dict[str, NDArray[Any]]],
         threads: int = 1,
+        saved: dict[str, NDArray[Any]] | None = None,
     ) -> None:
         self.path, self.folder = partial.path, partial
         self.header, self.arrays, self.rowwise = header, arrays, rowwise
@@ -185,6 +170,13 @@ class ShardedWriter:
         if header.rows > MOST_SHARDS * shard_rows:
             least = -(-header.rows // MOST_SHARDS)
             raise OptionError(f"shards of {shard_rows} rows would be more than {MOST_SHARDS:,} files: take {least} or more")
+        if saved is not None:
+            try:
+                with disk_errors(self.path):
+                    self._go_on(saved)
+            except BaseException:
+                self.close()
+                raise
 
     def __enter__(self) -> ShardedWriter:
         return self
@@ -193,13 +185,50 @@ class ShardedWriter:
         self.close()
 
     def close(self) -> None:
-        """Let go of a shard that is not complete."""
+        """Let go of a shard that is not complete as it is."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
         if self._shard is not None:
-            self._shard.__exit__(None)
+            self._shard.close()
             self._shard = None
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Where writing stands, as arrays, when all row arrays have the same rows; all that this vouches for is on the disk."""
+        shards = np.array([(shard.bytes, int(shard.xxh3, 16)) for shard in self._shards], np.uint64).reshape(-1, 2)
+        found = {"row": np.array(self.row), "shards": shards}
+        if self._writer is not None:
+            found |= {f"open_{name}": array for name, array in self._writer.state().items()}
+            with disk_errors(self.path):
+                os.fsync(self.folder.descriptor)  # the open shard's name
+        return found
+
+    def _go_on(self, saved: dict[str, NDArray[Any]]) -> None:
+        place = self.folder.place
+        for number, (size, digest) in enumerate(saved["shards"].tolist()):
+            shard = Shard(shard_name(number), self._rows_of(number), size, f"{digest:016x}")
+            if not holds(place, shard):
+                raise OutputError(f"{place / shard.file} is not what the journal says; {place.name} is removed: begin again")
+            self._shards.append(shard)
+        opened = {name.removeprefix("open_"): array for name, array in saved.items() if name.startswith("open_")}
+        known = {shard.file for shard in self._shards}
+        if opened:
+            done = place / shard_name(len(self._shards))
+            half = done.with_name(done.name + ".partial")
+            if done.exists():  # it was finished after the journal was written
+                half.unlink(missing_ok=True)  # the same file: a second name of it, for a moment
+                done.rename(half)
+            known.add(half.name)
+        for entry in list(place.iterdir()):
+            if entry.name not in known:
+                entry.unlink()
+        self.row = int(saved["row"])
+        if opened:
+            self._writer = self._begin(opened)
+
+    def _rows_of(self, number: int) -> int:
+        """Rows of a shard."""
+        return min(self.shard_rows, self.header.rows - number * self.shard_rows)
 
     def write_codes(self, packed: NDArray[np.uint8]) -> None:
         """Append packed rows (m, stride)."""
@@ -223,15 +252,15 @@ class ShardedWriter:
         if ready:
             self._waiting = {array: waiting[ready:].copy() for array, waiting in self._waiting.items()}
 
-    def _begin(self) -> ContainerWriter:
-        """The next shard."""
-        header, start = self.header, self.row
-        rows = min(self.shard_rows, header.rows - start)
+    def _begin(self, saved: dict[str, NDArray[Any]] | None = None) -> ContainerWriter:
+        """The next shard, from its first row or from where `saved` says."""
+        header, number = self.header, len(self._shards)
+        start, rows = number * self.shard_rows, self._rows_of(number)
         chunk = header.chunk_rows if rows % header.chunk_rows == 0 else chunk_rows_for(rows, header.stride)
         numbers = self.arrays["sample_rows"]
         kept = slice(*np.searchsorted(numbers, [start, start + rows]).tolist())
-        self._shard = Partial(self.folder.place / shard_name(len(self._shards)))
-        self._shard.begin(False)
+        self._shard = Partial(self.folder.place / shard_name(number))
+        self._shard.begin(saved is not None)
         own = {"sample_rows": numbers[kept] - start, "sample_values": self.arrays["sample_values"][kept]}
         return ContainerWriter(
             self._shard,
@@ -239,6 +268,7 @@ class ShardedWriter:
             self.arrays | own,
             self.rowwise,
             self._threads,
+            saved,
         )
 
     def _end(self, writer: ContainerWriter) -> None:
@@ -268,6 +298,15 @@ class ShardedWriter:
                 read_manifest(self.folder.place)
             except FormatError as error:
                 raise OutputError(f"{self.path}: changed while it was written: {error}") from error
+
+
+def holds(folder: Path, shard: Shard) -> bool:
+    """Whether a shard is there and of this size and root digest; its chunks were checked when it was finished."""
+    try:
+        with ContainerReader(folder / shard.file, locking=False) as reader:
+            return (reader.file_bytes, f"{reader.digest:016x}", reader.header.rows) == (shard.bytes, shard.xxh3, shard.rows)
+    except (FormatError, OSError):
+        return False
 
 
 def locks(folder: int) -> bool:

@@ -6,6 +6,7 @@ The child processes run the command itself, in a fork of one that has imported i
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import zipml_codec
 from zipml_codec import compress, journal, rows
 from zipml_codec.cli import main
 from zipml_codec.errors import DataError, OptionError, OutputError, SourceError
-from zipml_codec.formats import container
+from zipml_codec.formats import container, shardwriter
 from zipml_codec.formats.partial import Partial, journal_of
 from zipml_codec.publish import write_arrays
 
@@ -102,10 +103,15 @@ def leavings(folder):
     return {path.name for path in folder.iterdir()} - {"s.npz"}
 
 
+def files(path):
+    """The bytes of a file, or of all files of a folder by their names."""
+    return {entry.name: entry.read_bytes() for entry in path.iterdir()} if path.is_dir() else {"": path.read_bytes()}
+
+
 def content(folder):
     """What is at the final name, which is gone then."""
-    data = (folder / "f").read_bytes()
-    (folder / "f").unlink()
+    data = files(folder / "f")
+    shutil.rmtree(folder / "f") if (folder / "f").is_dir() else (folder / "f").unlink()
     return data
 
 
@@ -117,10 +123,10 @@ def phase(folder):
         return json.loads(saved["about"].tobytes())["phase"]
 
 
-EXTRAS = [[], ["--zstd", "3"]]
+EXTRAS = [[], ["--zstd", "3"], ["--shard-rows", "700"], ["--shard-rows", "1300", "--zstd", "3"]]
 
 
-@pytest.mark.parametrize("extra", EXTRAS, ids=["plain", "zstd"])
+@pytest.mark.parametrize("extra", EXTRAS, ids=" ".join)
 @pytest.mark.parametrize("moments", [6, pytest.param(100, marks=pytest.mark.slow)])
 def test_killed_at_any_moment(tmp_path, server, extra, moments):
     """kill -9, again and again while it goes on, half of the time; then to the end: the same bytes, and nothing else left."""
@@ -148,7 +154,7 @@ def test_killed_at_any_moment(tmp_path, server, extra, moments):
         assert {"statistics", "codes"} <= phases
 
 
-@pytest.mark.parametrize("extra", EXTRAS, ids=["plain", "zstd"])
+@pytest.mark.parametrize("extra", EXTRAS, ids=" ".join)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_signals_leave_a_state_to_go_on_from(source, tmp_path, small, monkeypatch, capsys, number, extra):
     """A signal at each block in turn: exit code and one line that says how to go on; no block is done twice."""
@@ -170,7 +176,7 @@ def test_signals_leave_a_state_to_go_on_from(source, tmp_path, small, monkeypatc
         assert main(ARGUMENTS + extra) == 0
         assert content(tmp_path) == expected
         whole = len(ticks)
-        for at in range(1, whole + 1, 5):
+        for at in range(1, whole + 1, 12 if "--shard-rows" in extra else 5):
             ticks.clear()
             capsys.readouterr()
             assert main(ARGUMENTS + extra) == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
@@ -408,11 +414,11 @@ for limit in map(int, sys.argv[1].split(",")):
 """
 
 
-@pytest.mark.parametrize("extra", EXTRAS, ids=["plain", "zstd"])
+@pytest.mark.parametrize("extra", EXTRAS, ids=" ".join)
 def test_a_full_disk_at_every_stage(source, tmp_path, extra):
     """No file may grow beyond a limit, from nothing to all that is needed: an error of one line, and nothing is left."""
     assert main(ARGUMENTS + extra) == 0
-    size = max(len(content(tmp_path)), 1_000_000)  # the journal may be larger than the file
+    size = max(*map(len, content(tmp_path).values()), 1_000_000)  # the journal may be larger than the file
     limits = ",".join(str(size * step // 12) for step in range(13))
     command = [sys.executable, "-c", LIMITED, limits, *ARGUMENTS, *extra, "--overwrite"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -433,3 +439,142 @@ def test_the_partial_file_alone(tmp_path):
             partial.journal.touch()
             raise error
         assert {path.name for path in tmp_path.iterdir()} == left
+
+
+# ---- Shards ----
+
+
+@pytest.fixture
+def text(tmp_path, monkeypatch, small):
+    """A table with labels, numbers and text to keep, and levels that some of its values are outside of."""
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, FEATURES)).astype(np.float32)
+    table = pandas.DataFrame(X, columns=[f"c{number}" for number in range(FEATURES)])
+    table["y"], table["z"], table["id"] = X[:, 0], X[:, 1], np.arange(2000)
+    table["name"] = [f"{'é' * (number % 7)}{number}" for number in range(2000)]
+    compress(X[:500] / 2, path="narrow").close()
+    return table
+
+
+def steps(monkeypatch, given, options, at, kept=None):
+    """Compress, and stop after so many steps; whether it was not over before. `kept` gets the journal after each."""
+    tick, ticks, path = journal.Journal.tick, [], journal_of(Path("f"))
+
+    def count(self, state):
+        tick(self, state)
+        ticks.append(1)
+        if kept is not None:
+            kept.append(path.read_bytes())
+        if len(ticks) == at:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.Journal, "tick", count)
+        try:
+            compress(given, path="f", **options).close()
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+CHOSEN = {"label": ["y", "z"], "keep": ["id", "name"]}
+CLIPPED = {"levels": "narrow", "clip": True}
+MANY = [{"shard_rows": 1999, "zstd": 1} | CLIPPED, {"shard_rows": 150}, {"shard_rows": 640, "zstd": 3}, {"shard_rows": 9999}]
+SHARDS = [(5, {"shard_rows": 300, "zstd": 3}), (5, {"shard_rows": 777} | CLIPPED)]  # each so many steps apart
+SHARDS += [pytest.param(1, options, marks=pytest.mark.slow) for options in MANY]
+
+
+@pytest.mark.parametrize(("apart", "options"), SHARDS, ids=str)
+def test_shards_go_on_from_every_step(text, tmp_path, monkeypatch, apart, options):
+    """Stopped after steps in turn, and again and again after each two; labels, kept columns and counts of clipped values."""
+    options = options | CHOSEN
+    assert not steps(monkeypatch, text, options, None)
+    expected, at, resumed = content(tmp_path), 1, options | {"resume": True}
+    while steps(monkeypatch, text, options, at):
+        assert {path.name for path in tmp_path.iterdir()} == {"narrow", "f.partial", "f.partial.journal"}
+        compress(text, path="f", **resumed).close()
+        assert content(tmp_path) == expected
+        at += apart
+    assert at > 10 and content(tmp_path) == expected
+    while steps(monkeypatch, text, resumed, 2):
+        pass
+    assert content(tmp_path) == expected and {path.name for path in tmp_path.iterdir()} == {"narrow"}
+
+
+@pytest.mark.parametrize(("apart", "options"), SHARDS, ids=str)
+def test_shards_that_were_written_after_the_journal(text, tmp_path, monkeypatch, apart, options):
+    """As a loss of power leaves them, and a kill: shards that the journal calls open are taken back, later ones removed."""
+    options, kept = options | CHOSEN, []
+    assert not steps(monkeypatch, text, options, None, kept)
+    expected, last = content(tmp_path), len(kept) - 1
+    assert steps(monkeypatch, text, options, last + 1)
+    (tmp_path / "f.partial").rename("whole")
+    for at in range(len(kept) // 2, len(kept), apart):
+        for published in (False, True):
+            shutil.copytree("whole", "f.partial")
+            journal_of(tmp_path / "f").write_bytes(kept[at])
+            done = sorted((tmp_path / "f.partial").glob("shard-*.h5"))
+            if published:  # killed between giving a shard its name and taking the other away
+                for shard in done:
+                    os.link(shard, f"{shard}.partial")
+            compress(text, path="f", **options, resume=True).close()
+            assert content(tmp_path) == expected
+
+
+def test_damaged_and_other_shards_are_found(array, tmp_path, monkeypatch):
+    options = {"shard_rows": 1000}
+
+    def cut(folder):
+        os.truncate(folder / "shard-00000.zipml.h5", 4096)
+
+    def exchange(folder):
+        (folder / "shard-00000.zipml.h5").write_bytes((folder / "shard-00001.zipml.h5").read_bytes())
+
+    def remove(folder):
+        (folder / "shard-00001.zipml.h5").unlink()
+
+    def cut_open(folder):
+        os.truncate(folder / "shard-00002.zipml.h5.partial", 100)
+
+    for harm in (cut, exchange, remove, cut_open):
+        assert steps(monkeypatch, "s.npy", options, 19 + 8)
+        harm(tmp_path / "f.partial")
+        with pytest.raises((OutputError, zipml_codec.errors.CorruptError), match="shard-0000[012]"):
+            compress("s.npy", path="f", resume=True, **options)
+        assert {path.name for path in tmp_path.iterdir()} == {"s.npy"}
+
+
+def test_shards_and_one_file_are_not_taken_for_each_other(array, tmp_path, monkeypatch):
+    for options, other, what in (({"shard_rows": 1000}, {}, "a folder of shards"), ({}, {"shard_rows": 1000}, "one file")):
+        assert steps(monkeypatch, "s.npy", options, 25)
+        before = {path.name for path in tmp_path.iterdir()}
+        for resume in (False, True):
+            with pytest.raises(OutputError, match=rf"f\.partial is {what} that was interrupted"):
+                compress("s.npy", path="f", resume=resume, **other)
+        if "shard_rows" in options:
+            with pytest.raises(OptionError, match="shard_rows changed: 1000 then, 999 now"):
+                compress("s.npy", path="f", resume=True, shard_rows=999)
+        assert {path.name for path in tmp_path.iterdir()} == before
+        compress("s.npy", path="f", resume=True, **options).close()
+        content(tmp_path)
+
+
+def test_shards_in_the_place_of_others(array, tmp_path, monkeypatch):
+    """The old folder stays until the new one is complete; killed just then, what is left of either is in nobody's way."""
+    options = {"shard_rows": 1000, "overwrite": True}
+    compress("s.npy", path="f", shard_rows=500, bits=2).close()
+    old = files(tmp_path / "f")
+    assert steps(monkeypatch, "s.npy", options, 30) and files(tmp_path / "f") == old
+    compress("s.npy", path="f", resume=True, **options).close()
+    new = files(tmp_path / "f")
+    assert new != old and leavings(tmp_path) == {"s.npy", "f"}
+    assert steps(monkeypatch, "s.npy", options, 30)
+    with monkeypatch.context() as patch:
+        patch.setattr(shardwriter.shutil, "rmtree", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            compress("s.npy", path="f", resume=True, **options)
+    assert files(tmp_path / "f") == new and not journal_of(tmp_path / "f").exists()
+    compress("s.npy", path="f", resume=True, **options).close()
+    assert files(tmp_path / "f") == new and leavings(tmp_path) == {"s.npy", "f"}

@@ -298,8 +298,6 @@ def test_errors_on_the_way_leave_nothing(monkeypatch):
     for bad, error in ((0, OptionError), (1.5, OptionError), (True, OptionError)):
         with pytest.raises(error, match="shard_rows"):
             zipml.compress(X, y, path="parts", shard_rows=bad)
-    with pytest.raises(OptionError, match="resume"):
-        zipml.compress(X, y, path="parts", shard_rows=N, resume=True)
     monkeypatch.setattr(shardwriter, "MOST_SHARDS", 10)
     with pytest.raises(OptionError, match="250 or more"):
         zipml.compress(X, y, path="parts", shard_rows=100)

@@ -124,7 +124,7 @@ def compress(
         there is none, begin. See Notes.
     shard_rows : int, optional
         Write a folder of files with so many rows each, and a manifest, that opens as one data set. The codes are those of
-        one file; each shard is a zipml file of its own. There is no going on with an interrupted folder.
+        one file; each shard is a zipml file of its own.
     nonfinite : {"raise", "drop"}
         What to do with rows that hold NaN or infinity.
     grid : {"auto", "byte", "none"}
@@ -156,9 +156,10 @@ def compress(
 
     Notes
     -----
-    What is needed to go on is kept every ten seconds or so beside the partial file, PATH.partial and PATH.partial.journal, so
-    that neither a crash nor a loss of power costs more; and at once on Ctrl-C, or SIGTERM where Python handles it, which wait for
-    that. Iterables of blocks cannot be told apart, and are not resumed. Wrong data or a full disk leave nothing.
+    What is needed to go on is kept every ten seconds or so beside the partial file, or the partial folder of shards, PATH.partial
+    and PATH.partial.journal, so that neither a crash nor a loss of power costs more; and at once on Ctrl-C, or SIGTERM where
+    Python handles it, which wait for that. Iterables of blocks cannot be told apart, and are not resumed. Wrong data or a full
+    disk leave nothing.
 
     Two streamed passes; memory is bounded by some blocks of 8 MiB and 48 KiB a feature for its sketch, 256 MiB in all unless
     there are more than 170,000 features.
@@ -192,15 +193,12 @@ def compress_with_report(
     clip = (given.bounds[:, 0], given.bounds[:, -1]) if given is not None and request.clip else None
     if shard_rows is not None:
         shard_rows = check_integer("shard_rows", shard_rows, 1)
-        if resume:
-            raise OptionError("an interrupted folder of shards cannot go on: leave resume or shard_rows out")
     with ExitStack() as stack:
-        partial: Partial | PartialFolder = Partial(target, overwrite) if shard_rows is None else PartialFolder(target, overwrite)
-        stack.enter_context(partial)
+        partial = stack.enter_context((Partial if shard_rows is None else PartialFolder)(target, overwrite))
         source = stack.enter_context(as_source(X, y, spool_dir=target.parent, **(chosen or {})))
         content = identity(source)
         check_apart(target, [*files_of(content), *([X.filename] if isinstance(X, np.memmap) and X.filename else [])])
-        journal = Journal(partial.journal, _asked(request, given, content), stack.enter_context(Interrupts()))
+        journal = Journal(partial.journal, _asked(request, given, content, shard_rows), stack.enter_context(Interrupts()))
         saved = journal.read() if resume and partial.resumable else None
         partial.begin(saved is not None)
 
@@ -222,10 +220,9 @@ def compress_with_report(
         writer: ContainerWriter | ShardedWriter
         if shard_rows is not None and isinstance(partial, PartialFolder):
             parts = ShardStatistics(codec, outline.header.seed, shard_rows, workers)
-            options = (shard_rows, parts.of_rows, workers)
+            options = (shard_rows, parts.of_rows, workers, written)
             writer = ShardedWriter(partial, outline.header, outline.arrays, outline.rowwise, *options)
         else:
-            assert isinstance(partial, Partial)
             writer = ContainerWriter(partial, outline.header, outline.arrays, outline.rowwise, workers, written)
         with writer:
             encode(pass_over("encoding", second), codec, outline, writer, workers, journal, saved, parts)
@@ -247,14 +244,16 @@ def compress_with_report(
     return dataset, report
 
 
-def _asked(request: Request, given: Codec | None, content: dict[str, Any] | None) -> dict[str, Any]:
+def _asked(
+    request: Request, given: Codec | None, content: dict[str, Any] | None, shard_rows: int | None
+) -> dict[str, Any]:
     """What bytes come out, threads apart: the options, the source's identity, and who writes."""
     asked = {name: value for name, value in vars(request).items() if name not in ("threads", "levels")}
     if given is None:
         asked["levels"] = request.levels
     else:
         asked["levels"] = [digest(given.bounds), given.bits, given.samples, given.rounding, given.features]
-    return asked | {"version": VERSION, "source": content}
+    return asked | {"shard_rows": shard_rows, "version": VERSION, "source": content}
 
 
 def _outline(

@@ -99,14 +99,14 @@ def concat(
     if shard_rows is not None:
         shard_rows = check_integer("shard_rows", shard_rows, 1)
     bars = progress if callable(progress) else Progress.on_terminal if progress else no_progress
-    with Partial(target, overwrite) if shard_rows is None else PartialFolder(target, overwrite) as partial:
+    with (Partial if shard_rows is None else PartialFolder)(target, overwrite) as partial:
         parts = list(_parts([Path(source) for source in sources]))
         _write(partial, parts, shard_rows, bars)
         partial.publish()
     return Dataset(target)
 
 
-def _write(partial: Partial | PartialFolder, parts: list[Part], shard_rows: int | None, bars: Callable[..., Progress]) -> None:
+def _write(partial: Partial, parts: list[Part], shard_rows: int | None, bars: Callable[..., Progress]) -> None:
     """The output, all but its name."""
     header, statistics = _header(parts), merged([(part.header.rows, part.statistics) for part in parts])
     with open_reader(parts[0].path) as first:
@@ -118,7 +118,7 @@ def _write(partial: Partial | PartialFolder, parts: list[Part], shard_rows: int 
     partial.begin(False)
     threads = thread_count(None)
     writer: ContainerWriter | ShardedWriter
-    if isinstance(partial, Partial):
+    if not isinstance(partial, PartialFolder):
         writer = ContainerWriter(partial, header, arrays, rowwise, threads)
     else:
         size = shard_rows or header.rows

@@ -52,6 +52,21 @@ class ShardStatistics:
                 learnt[1] = count if learnt[1] is None else learnt[1] + count
             start = end
 
+    def state(self, row: int) -> Statistics:
+        """What was learnt of the shard that `row`, the next one, lies in, as arrays of their own; empty where it begins there."""
+        if row // self.shard_rows not in self._shards:
+            return {}
+        columns, (total, clipped) = self._shards[row // self.shard_rows]
+        found = columns.state() | {"total": total} | ({} if clipped is None else {"clipped": clipped})
+        return {name: array.copy() for name, array in found.items()}
+
+    def restore(self, row: int, state: Statistics) -> None:
+        """Go on at `row` with what `state` gave."""
+        if state:
+            columns = ColumnStatistics(self.codec.features, sketch=False, sample=False)
+            columns.restore({name: array.copy() for name, array in state.items()})
+            self._shards[row // self.shard_rows] = columns, [state["total"], state.get("clipped")]
+
     def _errors(
         self,
         total: NDArray[np.float64],

@@ -20,7 +20,7 @@ from .formats.writer import ContainerWriter
 from .journal import Journal, State
 from .kept import KeptTypes
 from .kernels.codes import GROUP
-from .parts import ShardStatistics, mean_errors
+from .parts import ShardStatistics, Statistics, mean_errors
 from .request import Request
 from .rows import ADVICE, Chunk, Rows, block_rows, told
 from .statistics import ColumnStatistics
@@ -151,12 +151,13 @@ def _check_within(chunk: Chunk, given: Codec, source: Source) -> None:
 
 @dataclass
 class Encoded:
-    """Rows as they go into the file, and, up to their end, the sums of noise and error and the rows of the source."""
+    """Rows as they go into the file, and, up to their end, sums of noise and error, rows of the source, and `ShardStatistics`."""
 
     packed: NDArray[np.uint8]
     beside: list[tuple[str, NDArray[Any]]]
     total: NDArray[np.float64]
     seen: int
+    learnt: Statistics
 
 
 def encode(
@@ -175,12 +176,15 @@ def encode(
     """
     header, seen = outline.header, rows.losses.seen
     total = np.zeros((2, codec.features)) if saved is None else saved.arrays["total"]
+    learnt = {} if saved is None else saved.part("shard_")
+    if parts is not None:
+        parts.restore(writer.row, learnt)
 
     def state() -> State:
-        assert isinstance(writer, ContainerWriter)  # of shards no journal is kept
         about, arrays = outline.state()
         written = {f"written_{name}": array for name, array in writer.state().items()}
-        return State(about | {"seen": seen}, arrays | written | {"total": total})
+        shard = {f"shard_{name}": array for name, array in learnt.items()}
+        return State(about | {"seen": seen}, arrays | written | shard | {"total": total})
 
     if writer.row < header.rows:
         with journal.kept(state), closing(
@@ -190,7 +194,7 @@ def encode(
                 writer.write_codes(block.packed)
                 for name, array in block.beside:
                     writer.write_rows(name, array)
-                total, seen = block.total, block.seen
+                total, seen, learnt = block.total, block.seen, block.learnt
                 journal.tick(state)
     if writer.row != header.rows:
         raise DataError(f"{rows.source.name}: the second pass over it gave {writer.row} rows, the first {header.rows}")
@@ -227,4 +231,4 @@ def _encoded(
         row += count
         beside = [] if chunk.labels is None else [("labels", chunk.labels)]
         beside += outline.kept.encoded(chunk.kept, chunk.first_row)
-        yield Encoded(packed, beside, total, rows.losses.seen)
+        yield Encoded(packed, beside, total, rows.losses.seen, {} if parts is None else parts.state(row))
