@@ -15,7 +15,7 @@
 #define PARTS 8
 #define TILE 4 /* rows that are read again while they are in L1 */
 
-typedef struct { double square ALIGNED64, sum; } dense_sums;
+typedef struct { double value ALIGNED64, slope; } dense_sums;
 
 typedef struct {
     const dense_rows *rows;
@@ -57,7 +57,7 @@ static dense_result run_thread(const dense_work *work, const size_t *order, size
     barrier_wait(work->meet, threads);
     for (size_t done = 0, i = 0; done < count && result.finite; done += batch, i++) {
         const size_t now = count - done < batch ? count - done : batch, each = (now + PARTS - 1) / PARTS;
-        double base = bias, square = 0, sum = 0;
+        double base = bias, value = 0, slope = 0;
         for (size_t b = 0; b < blocks; b++)
             base -= (double)work->centre[b];
         for (size_t p = PARTS * (size_t)thread / (size_t)threads; p < PARTS * ((size_t)thread + 1) / (size_t)threads; p++) {
@@ -67,13 +67,13 @@ static dense_result run_thread(const dense_work *work, const size_t *order, size
         }
         barrier_wait(work->meet, threads);
         for (size_t p = 0; p < PARTS; p++) {
-            square += work->sums[p].square;
-            sum += work->sums[p].sum;
+            value += work->sums[p].value;
+            slope += work->sums[p].slope;
         }
-        FOLD[level](work, first, last, steps[i], (float)sum, 1.0f / (float)now);
-        bias -= steps[i] * (float)(sum / (double)now);
-        result.loss += square / 2;
-        result.finite = isfinite(square);
+        FOLD[level](work, first, last, steps[i], (float)slope, 1.0f / (float)now);
+        bias -= steps[i] * (float)(slope / (double)now);
+        result.loss += value;
+        result.finite = isfinite(value) && isfinite((float)base); /* base is not where a weight is not: mean times it is added */
         barrier_wait(work->meet, threads);
     }
     if (thread == 0)

@@ -6,11 +6,12 @@
 #include <stdint.h>
 
 #include "bits.h"
+#include "loss.h"
 
 /* Vectors have whole blocks of 64 floats, zeros beyond the features; rows do not. */
 typedef struct {
-    const float *values, *labels; /* values: features floats a row */
-    const float *mean, *scale;    /* a row means (a - mean) * scale */
+    const float *values, *labels, *row_weights; /* values: features floats a row; row_weights: NULL for 1 each */
+    const float *mean, *scale;                  /* a row means (a - mean) * scale */
     size_t features;
 } dense_rows;
 
@@ -18,10 +19,11 @@ typedef struct {
     float *weights, *folded; /* folded: weights * scale */
     const float *curvature;
     float bias;
+    int loss; /* enum loss */
 } dense_model;
 
 typedef struct {
-    double loss; /* sum over rows of (z - y)^2 / 2 */
+    double loss; /* sum over rows of the loss, each at the model it met */
     int finite;
 } dense_result;
 

@@ -1,4 +1,6 @@
 /* Rows to residuals to gradient sums, and the step, at one vector level: see dense.c. */
+#include "loss_body.h"
+
 #if defined(__GNUC__) || defined(__clang__)
 #define ASK(p) __builtin_prefetch(p, 0, 3)
 #else
@@ -12,13 +14,14 @@ KERNEL_FN void LEVELED(dense_part)(const dense_work *work, const size_t *order, 
     const size_t features = work->rows->features, whole_blocks = features / BLOCK, blocks = work->blocks, rest = features % BLOCK;
     const float *folded = work->model->folded;
     float tail[TILE][BLOCK] ALIGNED64, lanes[16] ALIGNED64;
-    double square = 0, sum = 0;
+    double value = 0, slope = 0;
     memset(gradient, 0, blocks * BLOCK * sizeof *gradient);
     memset(tail, 0, sizeof tail);
     for (size_t start = 0; start < count; start += TILE) {
         const size_t now = count - start < TILE ? count - start : TILE;
         const float *row[TILE];
-        float e[TILE] = {0};
+        float e[16] ALIGNED64 = {0}, y[16] ALIGNED64 = {0}, weight[16] ALIGNED64 = {0}; /* z, then slopes; TILE are rows */
+        double lost[16];
         for (size_t r = 0; r < TILE; r++) {
             row[r] = work->rows->values + order[start + (r < now ? r : 0)] * features;
             if (rest)
@@ -40,10 +43,15 @@ KERNEL_FN void LEVELED(dense_part)(const dense_work *work, const size_t *order, 
             for (int half = 8; half; half /= 2)
                 for (int l = 0; l < half; l++)
                     lanes[l] += lanes[l + half];
-            e[r] = lanes[0] + base - work->rows->labels[order[start + r]];
+            e[r] = lanes[0] + base;
+            y[r] = work->rows->labels[order[start + r]];
+            weight[r] = row_weight(work->rows->row_weights, order[start + r]);
+        }
+        LEVELED(row_losses)(work->model->loss, e, y, weight, lost);
+        for (size_t r = 0; r < now; r++) {
             residual[start + r] = e[r];
-            square += (double)e[r] * (double)e[r];
-            sum += (double)e[r];
+            value += lost[r];
+            slope += (double)e[r];
         }
         f16 own[TILE];
         UNROLL(4)
@@ -59,8 +67,8 @@ KERNEL_FN void LEVELED(dense_part)(const dense_work *work, const size_t *order, 
                 f_store(gradient + b * BLOCK + q, g);
             }
     }
-    sums->square = square;
-    sums->sum = sum;
+    sums->value = value;
+    sums->slope = slope;
 }
 
 /* Steps blocks first..last-1 of the model, and folds it. */

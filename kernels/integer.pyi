@@ -3,6 +3,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+SQUARED: int
+LOGISTIC: int
+HINGE: int
+
 def slab_rows(features: int, bits: int, batch: int) -> int: ...
 def aligned_empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]: ...
 
@@ -18,7 +22,9 @@ class IntegerRows:
         step: NDArray[np.float32],
         table: NDArray[np.uint8] | None = None,
     ) -> None: ...
-    def hold(self, data: NDArray[np.uint8], labels: NDArray[np.float32]) -> None: ...
+    def hold(
+        self, data: NDArray[np.uint8], labels: NDArray[np.float32], weights: NDArray[np.float32] | None = None
+    ) -> None: ...
 
 class IntegerState:
     weights: NDArray[np.float32]
@@ -36,6 +42,7 @@ class IntegerState:
         gradient_bits: int = 32,
         residual_bits: int = 8,
         seed: int = 0,
+        loss: int = 0,
     ) -> None: ...
     @property
     def rounded(self) -> NDArray[np.float32]: ...
@@ -56,6 +63,7 @@ class DenseState:
         curvature: NDArray[np.float32],
         mean: NDArray[np.float32],
         scale: NDArray[np.float32],
+        loss: int = 0,
     ) -> None: ...
     def run(
         self,
@@ -64,4 +72,5 @@ class DenseState:
         order: NDArray[np.uintp],
         steps: NDArray[np.float32],
         threads: int,
+        weights: NDArray[np.float32] | None = None,
     ) -> tuple[float, bool]: ...

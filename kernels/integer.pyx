@@ -6,6 +6,8 @@ from libc.stdint cimport uint8_t, uint64_t, uintptr_t
 
 from . import simd
 
+include "loss.pxi"
+
 cdef extern from "codes.h" nogil:
     ctypedef struct code_shape:
         size_t features, stride
@@ -21,6 +23,7 @@ cdef extern from "integer_steps.h" nogil:
         const uint8_t *table
         size_t pitch
         const float *labels
+        const float *row_weights
     ctypedef struct integer_model:
         float *weights
         float *rounded
@@ -28,7 +31,7 @@ cdef extern from "integer_steps.h" nogil:
         float bias
         const float *curvature
         const float *noise
-        int model_bits, residual_bits, gradient_levels
+        int loss, model_bits, residual_bits, gradient_levels
         uint64_t step_number, seed
     ctypedef struct integer_result:
         double loss, noise
@@ -77,7 +80,7 @@ cdef class IntegerRows:
         vectors[0, :features], vectors[1, :features] = low, step
         with np.errstate(divide="ignore"):
             vectors[2] = np.where(vectors[1] != 0, 1 / vectors[1].astype(np.float64), 0)
-        self.kept = [vectors, table, None, None]
+        self.kept = [vectors, table, None, None, None]
         self.rows.shape = code_shape(features, stride, bits, samples, ((1 << bits) - 1) // samples)
         vector = vectors[0]
         self.rows.low = &vector[0]
@@ -92,13 +95,14 @@ cdef class IntegerRows:
             self.rows.table = &entries[0, 0]
             self.rows.pitch = 0 if entries.shape[0] == 1 and features > 1 else entries.shape[1]
 
-    def hold(self, data, labels):
-        """Point at packed rows uint8 (rows, stride) and their labels float32 (rows,)."""
+    def hold(self, data, labels, weights=None):
+        """Point at packed rows uint8 (rows, stride), their labels float32 (rows,), and their weights, alike, where not 1 each."""
         cdef const uint8_t[:, ::1] packed = data
         cdef const float[::1] label = labels
         if label.shape[0] != packed.shape[0] or <size_t>packed.shape[1] != self.rows.shape.stride:
             raise ValueError(f"rows of shape {data.shape} with {len(labels)} labels; a row has {self.rows.shape.stride} bytes")
-        self.kept[2:] = [data, labels]
+        self.rows.row_weights = row_weights(weights, packed.shape[0])
+        self.kept[2:] = [data, labels, weights]
         self.count = packed.shape[0]
         self.rows.packed, self.rows.labels = NULL, NULL
         if self.count:
@@ -114,7 +118,7 @@ cdef class IntegerState:
     cdef size_t features, batch
 
     def __init__(self, size_t features, size_t batch, curvature, noise=None, int model_bits=8, int gradient_bits=32,
-                 int residual_bits=8, uint64_t seed=0):
+                 int residual_bits=8, uint64_t seed=0, int loss=0):
         cdef size_t padded = integer_padded(features)
         cdef float[::1] weights, curve, rounded, gradient, noisy
         if model_bits not in (4, 8, 16) or residual_bits not in (4, 8, 16) or gradient_bits not in (4, 8, 16, 32):
@@ -134,7 +138,7 @@ cdef class IntegerState:
             self.model.noise = &noisy[0]
         self.model.model_bits, self.model.residual_bits = model_bits, residual_bits
         self.model.gradient_levels = 0 if gradient_bits == 32 else (1 << (gradient_bits - 1)) - 1
-        self.model.seed = seed
+        self.model.seed, self.model.loss = seed, known_loss(loss)
         self.room = np.empty(0, np.uint8)
 
     @property
@@ -165,7 +169,7 @@ cdef class IntegerState:
         return self.kept[1][: self.features].copy()
 
     def run(self, IntegerRows rows, const size_t[::1] order, const float[::1] steps, int threads):
-        """Steps of `batch` rows over order[...]: (sum of the loss, sum of x'Dx / 2, finite)."""
+        """Steps of `batch` rows over order[...]: (sum of the loss, sum of x'Dx / 2, both weighted, finite)."""
         cdef integer_result result
         cdef int level = simd.index()
         cdef size_t count = order.shape[0], needed = (count + self.batch - 1) // self.batch, room
@@ -191,6 +195,7 @@ cdef extern from "dense.h" nogil:
     ctypedef struct dense_rows:
         const float *values
         const float *labels
+        const float *row_weights
         const float *mean
         const float *scale
         size_t features
@@ -199,6 +204,7 @@ cdef extern from "dense.h" nogil:
         float *folded
         const float *curvature
         float bias
+        int loss
     ctypedef struct dense_result:
         double loss
         int finite
@@ -217,7 +223,7 @@ cdef class DenseState:
     cdef object kept, room
     cdef size_t batch
 
-    def __init__(self, size_t features, size_t batch, curvature, mean, scale):
+    def __init__(self, size_t features, size_t batch, curvature, mean, scale, int loss=0):
         vectors = np.zeros((4, (features + 63) // 64 * 64), np.float32)
         vectors[0, :features], vectors[1, :features], vectors[2, :features] = curvature, mean, scale
         self.weights = np.zeros(vectors.shape[1], np.float32)
@@ -226,6 +232,7 @@ cdef class DenseState:
         self.kept, self.batch = vectors, batch
         self.rows.features, self.rows.mean, self.rows.scale = features, &parts[1, 0], &parts[2, 0]
         self.model.weights, self.model.folded, self.model.curvature = &weights[0], &parts[3, 0], &parts[0, 0]
+        self.model.loss = known_loss(loss)
 
     @property
     def bias(self):
@@ -235,8 +242,9 @@ cdef class DenseState:
     def bias(self, float value):
         self.model.bias = value
 
-    def run(self, const float[:, ::1] data, const float[::1] labels, const size_t[::1] order, const float[::1] steps, int threads):
-        """Steps of `batch` rows over order[...]: (sum of (z - y)^2 / 2, finite)."""
+    def run(self, const float[:, ::1] data, const float[::1] labels, const size_t[::1] order, const float[::1] steps, int threads,
+            weights=None):
+        """Steps of `batch` rows over order[...]: (sum of the loss, weighted, finite)."""
         cdef dense_result result
         cdef size_t count = order.shape[0]
         cdef int level = simd.index()
@@ -250,6 +258,7 @@ cdef class DenseState:
         cdef uint8_t[::1] bytes_ = room
         cdef uint8_t *start = &bytes_[0] + (-<uintptr_t>&bytes_[0]) % 64
         self.rows.values, self.rows.labels = &data[0, 0], &labels[0]
+        self.rows.row_weights = row_weights(weights, data.shape[0])
         with nogil:
             result = dense_run(&self.rows, &self.model, &order[0], count, self.batch, &steps[0], start, level, threads)
         self.steps += (count + self.batch - 1) // self.batch

@@ -21,8 +21,8 @@
 
 /* What a slab adds up beside the gradient. */
 typedef struct {
-    double value ALIGNED64, slope; /* of the loss, and of its slopes as they are */
-    float rounded;                 /* of the rounded slopes */
+    double value ALIGNED64, slope, weight; /* of the loss, of its slopes as they are, and of the rows' weights */
+    float rounded;                         /* of the rounded slopes */
 } slab_sums;
 
 typedef struct {
@@ -180,11 +180,12 @@ static integer_result run_thread(const step_work *shared, const size_t *order, s
         }
         barrier_wait(work.meet, threads);
         const size_t slabs = (now + work.slab - 1) / work.slab;
-        double value = 0, slope = 0;
+        double value = 0, slope = 0, weight = 0;
         float rounded = 0;
         for (size_t s = 0; s < slabs; s++) {
             value += work.slabs[s].value;
             slope += work.slabs[s].slope;
+            weight += work.slabs[s].weight;
             rounded += work.slabs[s].rounded;
         }
         const float largest = SUM[level](&work, first_line, last_line, slabs, rounded, 1.0f / (float)now);
@@ -199,7 +200,7 @@ static integer_result run_thread(const step_work *shared, const size_t *order, s
         work.step_number++;
         barrier_wait(work.meet, threads);
         result.loss += value;
-        result.noise += noise / 2 * (double)now;
+        result.noise += noise / 2 * weight;
         result.finite = isfinite(value) && isfinite(bias) && isfinite(largest_of(work.weights_most, threads));
     }
     if (thread == 0) {

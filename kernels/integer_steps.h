@@ -3,6 +3,7 @@
 #define ZIPML_INTEGER_STEPS_H
 
 #include "codes.h"
+#include "loss.h"
 
 /* Packed rows in standardised units: code t of feature f is low[f] + step[f] * u, where u is t itself or table[f * pitch + t].
  * low, step, inverse_step have integer_padded(features) floats, zeros beyond the features. */
@@ -12,7 +13,7 @@ typedef struct {
     const float *low, *step, *inverse_step; /* inverse_step: 1 / step, 0 where step is 0 */
     const uint8_t *table;                   /* NULL: affine */
     size_t pitch;                           /* 2^bits, or 0: one table for all features */
-    const float *labels;
+    const float *labels, *row_weights;      /* row_weights: NULL for 1 each */
 } integer_rows;
 
 /* All vectors have integer_padded(features) entries, zeros beyond the features. */
@@ -21,6 +22,7 @@ typedef struct {
     float bias;
     const float *curvature; /* strength - c * D: what each coefficient's own gradient adds */
     const float *noise;     /* D, for the unbiased estimate of the loss; or NULL */
+    int loss;                      /* enum loss */
     int model_bits, residual_bits; /* 4, 8 or 16 */
     int gradient_levels;           /* 0: float32; else 2^(bits-1) - 1 levels on each side of 0 */
     uint64_t step_number, seed;

@@ -1,4 +1,5 @@
 /* The float32 half of an integer step at one vector level, 16 lanes at a time: see integer_steps.c. */
+#include "loss_body.h"
 #include "philox_body.h"
 
 /* Q(v) as integers -levels..levels; `most` = the largest |v|, 1 where that is 0 (FORMAT.md, section 5). */
@@ -116,21 +117,24 @@ KERNEL_FN void LEVELED(slab_residuals)(const step_work *work, slab_job *job, siz
     const integer_rows *rows = job->rows;
     const size_t count = job->count, padded = (count + 15) / 16 * 16;
     const float levels = (float)work->residual_levels;
-    float z[SLAB_ROWS] ALIGNED64, y[SLAB_ROWS] ALIGNED64;
+    float z[SLAB_ROWS] ALIGNED64, y[SLAB_ROWS] ALIGNED64, weight[SLAB_ROWS] ALIGNED64;
+    sums->weight = 0;
     for (size_t r = 0; r < count; r++) {
         z[r] = base + scale * (float)job->dot[r];
         y[r] = rows->labels[job->order[r]];
+        weight[r] = row_weight(rows->row_weights, job->order[r]);
+        sums->weight += (double)weight[r];
     }
     memset(z + count, 0, (padded - count) * sizeof *z);
     memset(y + count, 0, (padded - count) * sizeof *y);
-    for (size_t r = 0; r < padded; r += 16)
-        f_store(z + r, f_sub(f_load(z + r), f_load(y + r)));
+    memset(weight + count, 0, (padded - count) * sizeof *weight);
     f16 most = f_set(0);
-    double value[8] = {0}, slope[8] = {0};
+    double value[8] = {0}, slope[8] = {0}, lost[16];
     for (size_t r = 0; r < padded; r += 16) {
+        LEVELED(row_losses)(work->model->loss, z + r, y + r, weight + r, lost);
         most = f_max(f_abs(f_load(z + r)), most);
         for (size_t j = 0; j < 16; j++) {
-            value[j % 8] += (double)z[r + j] * (double)z[r + j] / 2;
+            value[j % 8] += lost[j];
             slope[j % 8] += (double)z[r + j];
         }
     }

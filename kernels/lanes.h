@@ -29,6 +29,7 @@
 #define f_max LEVELED(f_max)
 #define f_abs LEVELED(f_abs)
 #define f_from_u LEVELED(f_from_u)
+#define f_from_bits LEVELED(f_from_bits)
 #define f_gather LEVELED(f_gather)
 #define f_pick LEVELED(f_pick)
 #define f_select_ge LEVELED(f_select_ge)

@@ -25,6 +25,7 @@ LANE_FN f16 f_abs(f16 x)
     return (f16){_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
 }
 LANE_FN f16 f_from_u(u16 x) { return (f16){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+LANE_FN f16 f_from_bits(u16 x) { return (f16){_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
 LANE_FN f16 f_gather(const float *p, u16 at) { return (f16){_mm256_i32gather_ps(p, at.a, 4), _mm256_i32gather_ps(p, at.b, 4)}; }
 LANE_FN f16 f_select_ge(f16 x, f16 y, f16 yes, f16 no)
 {

@@ -19,6 +19,7 @@ LANE_FN f16 f_min(f16 x, f16 y) { return _mm512_min_ps(x, y); }
 LANE_FN f16 f_max(f16 x, f16 y) { return _mm512_max_ps(x, y); }
 LANE_FN f16 f_abs(f16 x) { return _mm512_abs_ps(x); }
 LANE_FN f16 f_from_u(u16 x) { return _mm512_cvtepi32_ps(x); }
+LANE_FN f16 f_from_bits(u16 x) { return _mm512_castsi512_ps(x); }
 LANE_FN f16 f_gather(const float *p, u16 at) { return _mm512_i32gather_ps(at, p, 4); }
 LANE_FN f16 f_pick(const f16 *x, u16 at)
 {

@@ -21,6 +21,8 @@ LANE_FN f16 f_min(f16 a, f16 b) { EACH_LANE a.x[l] = a.x[l] < b.x[l] ? a.x[l] : 
 LANE_FN f16 f_max(f16 a, f16 b) { EACH_LANE a.x[l] = a.x[l] > b.x[l] ? a.x[l] : b.x[l]; return a; }
 LANE_FN f16 f_abs(f16 a) { EACH_LANE a.x[l] = fabsf(a.x[l]); return a; }
 LANE_FN f16 f_from_u(u16 a) { f16 r; EACH_LANE r.x[l] = (float)(int32_t)a.x[l]; return r; }
+/* the float32 of these 32 bits */
+LANE_FN f16 f_from_bits(u16 a) { f16 r; memcpy(r.x, a.x, 64); return r; }
 LANE_FN f16 f_gather(const float *p, u16 at) { f16 r; EACH_LANE r.x[l] = p[at.x[l]]; return r; }
 /* lane l of x[at[l]], numbers below 16 */
 LANE_FN f16 f_pick(const f16 *x, u16 at) { f16 r; EACH_LANE r.x[l] = x[at.x[l]].x[l]; return r; }

@@ -1,4 +1,4 @@
-/* Mini-batch SGD for (z - y)^2 / 2, z = bias + x . row, rows decoded inside the cache (design: unbiased gradients).
+/* Mini-batch SGD for a loss of z = bias + x . row, rows decoded inside the cache (design: unbiased gradients).
  * Gradient of a batch: mean of e * m(t), plus (strength - c D) x (diagonal), or plus c(t) x (collapsed); double-sampling
  * takes the dot product on one drawn sample and the gradient on another (ZipML, section 2.2).
  * A batch is cut into PARTS slices whatever the threads are, and their sums are added in order: same floats for any count.
@@ -8,17 +8,20 @@
 #include "team.h"
 #include "threads.h"
 
+#include <float.h>
 #include <math.h>
 
 #define PARTS 8
-#define TILE_ROWS 16
+#define TILE_ROWS 16 /* one vector of predictions */
 #define TILE_FLOATS 65536
 #define TEAM_VALUES ((size_t)1 << 17) /* below, not even waking threads is worth it */
 
 typedef struct {
     const size_t *order; /* rows of this part, or NULL: first, first + 1, ... */
     size_t first, count, tile_rows;
+    int loss;
     float *tile, *residual, *gradient, *extra; /* gradient NULL: only predictions, into residual */
+    double *lost;                              /* a row each */
 } sgd_part_job;
 
 #define BODY "minibatch_body.h"
@@ -38,7 +41,8 @@ static size_t tile_rows(size_t padded)
 /* Room of one part: two tiles (double-sampling), gradient, extra. */
 static size_t part_room(size_t padded) { return (2 * tile_rows(padded) + 2) * padded; }
 
-size_t sgd_room(size_t features, size_t batch) { return PARTS * part_room(code_blocks(features) * BLOCK) + batch; }
+/* Parts, then a double and a float for each row of the batch. */
+size_t sgd_room(size_t features, size_t batch) { return PARTS * part_room(code_blocks(features) * BLOCK) + 3 * batch; }
 
 /* One job of the team: `count` rows in PARTS parts. */
 typedef struct {
@@ -47,8 +51,9 @@ typedef struct {
     float bias;
     const size_t *order;
     size_t first, count;
-    int learn, level;
+    int learn, loss, level;
     float *out, *room;
+    double *lost;
 } parts_job;
 
 static void run_part(void *of, size_t p)
@@ -59,6 +64,7 @@ static void run_part(void *of, size_t p)
     float *own = job->room + p * part_room(padded);
     sgd_part_job part = {
         .order = job->order ? job->order + from : NULL, .first = job->first + from, .count = to - from, .tile_rows = tile_rows(padded),
+        .loss = job->loss, .lost = job->learn ? job->lost + from : NULL,
         .gradient = job->learn ? own : NULL, .extra = own + padded, .tile = own + 2 * padded, .residual = job->out + from,
     };
     memset(own, 0, (job->learn ? 2 : 0) * padded * sizeof *own);
@@ -91,6 +97,15 @@ static float largest(const float *v, size_t n)
     return most;
 }
 
+/* Other losses than the squared one may be finite, 0 even, at a prediction that is not. */
+static int all_finite(const float *v, size_t n)
+{
+    int finite = 1;
+    for (size_t f = 0; f < n; f++)
+        finite &= fabsf(v[f]) <= FLT_MAX;
+    return finite;
+}
+
 /* weights -= step * gradient, with the parts' sums added in order. */
 static void step_model(sgd_model *model, const float *room, size_t count, size_t features, float step, float mean_residual)
 {
@@ -118,7 +133,8 @@ sgd_result sgd_run(const sgd_rows *rows, sgd_model *model, const size_t *order, 
                    float *room, int level, int threads)
 {
     const size_t features = rows->shape.features, padded = code_blocks(features) * BLOCK;
-    float *residual = room + PARTS * part_room(padded);
+    double *lost = (double *)(room + PARTS * part_room(padded));
+    float *residual = (float *)(lost + batch);
     sgd_result result = {0, 0, 1};
     team *helpers = team_for(padded, count, batch, threads);
     for (size_t done = 0, i = 0; done < count && result.finite; done += batch, i++) {
@@ -128,19 +144,20 @@ sgd_result sgd_run(const sgd_rows *rows, sgd_model *model, const size_t *order, 
                             2 * model->step_number, model->rounded);
         else
             memcpy(model->rounded, model->weights, padded * sizeof(float));
-        parts_job job = {rows, model->rounded, model->bias, order + done, 0, now, 1, level, residual, room};
+        parts_job job = {rows, model->rounded, model->bias, order + done, 0, now, 1, model->loss, level, residual, room, lost};
         team_run(helpers, run_part, &job, PARTS);
-        double square = 0, sum = 0, noise = 0;
+        double value = 0, sum = 0, noise = 0, weight = 0;
         for (size_t r = 0; r < now; r++) {
-            square += (double)residual[r] * (double)residual[r];
+            value += lost[r];
             sum += residual[r];
+            weight += row_weight(rows->row_weights, order[done + r]);
         }
         if (model->noise)
             for (size_t f = 0; f < features; f++)
                 noise += (double)model->noise[f] * (double)model->rounded[f] * (double)model->rounded[f];
-        result.loss += square / 2;
-        result.noise += noise / 2 * (double)now;
-        result.finite = isfinite(square);
+        result.loss += value;
+        result.noise += noise / 2 * weight;
+        result.finite = isfinite(value) && isfinite(model->bias) && all_finite(model->rounded, features);
         step_model(model, room, now, features, steps[i], (float)(sum / (double)now));
     }
     team_stop(helpers);
@@ -154,7 +171,7 @@ void sgd_predict(const sgd_rows *rows, const float *weights, float bias, const s
     team *helpers = team_for(code_blocks(rows->shape.features) * BLOCK, count, slice, threads);
     for (size_t done = 0; done < count; done += slice) {
         const size_t now = count - done < slice ? count - done : slice;
-        parts_job job = {rows, weights, bias, order ? order + done : NULL, done, now, 0, level, out + done, room};
+        parts_job job = {rows, weights, bias, order ? order + done : NULL, done, now, 0, LOSS_SQUARED, level, out + done, room, NULL};
         team_run(helpers, run_part, &job, PARTS);
     }
     team_stop(helpers);

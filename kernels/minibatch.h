@@ -1,8 +1,9 @@
-/* Mini-batch SGD for squared loss, straight from packed codes: see minibatch.c. */
+/* Mini-batch SGD straight from packed codes: see minibatch.c. */
 #ifndef ZIPML_MINIBATCH_H
 #define ZIPML_MINIBATCH_H
 
 #include "codes.h"
+#include "loss.h"
 
 enum estimator { ESTIMATOR_MEAN = 0, ESTIMATOR_COLLAPSED = 1, ESTIMATOR_DOUBLE = 2 };
 
@@ -13,7 +14,7 @@ typedef struct {
     code_values values;
     const float *raw, *mean, *scale; /* (a - mean) * scale, arrays padded to whole blocks */
     size_t pitch;                    /* floats from raw row to raw row */
-    const float *labels;
+    const float *labels, *row_weights; /* row_weights: NULL for 1 each */
     const uint64_t *numbers;  /* row numbers in the file, for the double-sampling draws; else NULL */
     const float *correction;  /* collapsed: c(t) per feature, [features][correction_pitch]; else NULL */
     size_t correction_pitch;
@@ -27,12 +28,13 @@ typedef struct {
     float bias;
     const float *curvature; /* strength - c * D: what each coefficient's own gradient adds */
     const float *noise;     /* variance of the values that residuals are made of, for the unbiased estimate of the loss; or NULL */
+    int loss; /* enum loss */
     int model_levels, gradient_levels; /* 0: float32; else 2^(bits-1) - 1 levels on each side of 0 */
     uint64_t step_number, model_seed;
 } sgd_model;
 
 typedef struct {
-    double loss;  /* sum over rows of (z - y)^2 / 2, each at the model it met */
+    double loss;  /* sum over rows of the loss, each at the model it met */
     double noise; /* sum over rows of x'Dx / 2 (D: model->noise), what the rounding added to `loss` in expectation */
     int finite;   /* 0 where the model has left the finite numbers */
 } sgd_result;

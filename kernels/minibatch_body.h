@@ -1,9 +1,10 @@
 /* Rows to residuals to gradient sums at one vector level: see minibatch.c. */
+#include "loss_body.h"
 #include "values_body.h"
 
-/* One row, standardised, into tile[blocks * 64]; collapsed adds its c(t) to `extra`. `half` = 1 or 2: samples for the gradient
- * and for the dot product (double-sampling), tile[half - 1]. */
-LANE_FN void LEVELED(fill_row)(const sgd_rows *rows, size_t row, float *tile, float *second, float *extra)
+/* One row, standardised, into tile[blocks * 64]: the sample for the gradient; `second` has that for the dot product (double-sampling).
+ * Collapsed adds its c(t), times the row's weight, to `extra`. */
+LANE_FN void LEVELED(fill_row)(const sgd_rows *rows, size_t row, float weight, float *tile, float *second, float *extra)
 {
     const code_shape *shape = &rows->shape;
     const size_t blocks = code_blocks(shape->features);
@@ -42,7 +43,7 @@ LANE_FN void LEVELED(fill_row)(const sgd_rows *rows, size_t row, float *tile, fl
         if (rows->estimator == ESTIMATOR_COLLAPSED && extra) {
             const float *c = rows->correction + first * rows->correction_pitch;
             for (size_t f = 0; f < width; f++)
-                extra[first + f] += c[f * rows->correction_pitch + codes[f]];
+                extra[first + f] += weight * c[f * rows->correction_pitch + codes[f]];
         }
     }
 }
@@ -62,23 +63,29 @@ LANE_FN float LEVELED(dot)(const float *a, const float *w, size_t padded)
     return lanes[0];
 }
 
-/* A part of a mini-batch: residuals, and their sum with the rows in part->gradient. */
+/* A part of a mini-batch: slopes and losses of its rows, and the slopes' sum with the rows in part->gradient. */
 KERNEL_FN void LEVELED(sgd_part)(const sgd_rows *rows, const float *weights, float bias, const sgd_part_job *part)
 {
     const size_t padded = code_blocks(rows->shape.features) * BLOCK;
     float *second = rows->estimator == ESTIMATOR_DOUBLE ? part->tile + part->tile_rows * padded : NULL;
     for (size_t start = 0; start < part->count; start += part->tile_rows) {
         const size_t count = part->count - start < part->tile_rows ? part->count - start : part->tile_rows;
+        float z[TILE_ROWS] ALIGNED64 = {0}, y[TILE_ROWS] ALIGNED64 = {0}, weight[TILE_ROWS] ALIGNED64 = {0};
+        double lost[TILE_ROWS];
         for (size_t r = 0; r < count; r++) {
             float *tile = part->tile + r * padded;
             const size_t row = part->order ? part->order[start + r] : part->first + start + r;
-            LEVELED(fill_row)(rows, row, tile, second, part->extra);
-            part->residual[start + r] = LEVELED(dot)(second ? second : tile, weights, padded) + bias;
-            if (part->gradient)
-                part->residual[start + r] -= rows->labels[row];
+            weight[r] = row_weight(rows->row_weights, row);
+            LEVELED(fill_row)(rows, row, weight[r], tile, second, part->extra);
+            z[r] = LEVELED(dot)(second ? second : tile, weights, padded) + bias;
+            y[r] = part->gradient ? rows->labels[row] : 0;
         }
+        if (part->gradient)
+            LEVELED(row_losses)(part->loss, z, y, weight, lost);
+        memcpy(part->residual + start, z, count * sizeof *z);
         if (!part->gradient)
             continue;
+        memcpy(part->lost + start, lost, count * sizeof *lost);
         for (size_t f = 0; f < padded; f += BLOCK) {
             f16 g[4];
             for (int q = 0; q < 4; q++)
@@ -94,4 +101,4 @@ KERNEL_FN void LEVELED(sgd_part)(const sgd_rows *rows, const float *weights, flo
     }
 }
 
-KERNEL_FN void LEVELED(sgd_row)(const sgd_rows *rows, size_t row, float *tile) { LEVELED(fill_row)(rows, row, tile, NULL, NULL); }
+KERNEL_FN void LEVELED(sgd_row)(const sgd_rows *rows, size_t row, float *tile) { LEVELED(fill_row)(rows, row, 1, tile, NULL, NULL); }

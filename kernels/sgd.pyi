@@ -4,6 +4,9 @@ from numpy.typing import NDArray
 MEAN: int
 COLLAPSED: int
 DOUBLE: int
+SQUARED: int
+LOGISTIC: int
+HINGE: int
 
 class Rows:
     count: int
@@ -26,6 +29,7 @@ class Rows:
         data: NDArray[np.uint8] | NDArray[np.float32],
         labels: NDArray[np.float32] | None = None,
         numbers: NDArray[np.uint64] | None = None,
+        weights: NDArray[np.float32] | None = None,
     ) -> None: ...
     def predict(
         self, weights: NDArray[np.float32], bias: float, order: NDArray[np.uintp] | None, threads: int
@@ -47,6 +51,7 @@ class State:
         model_bits: int = 32,
         gradient_bits: int = 32,
         seed: int = 0,
+        loss: int = 0,
     ) -> None: ...
     def run(
         self, rows: Rows, order: NDArray[np.uintp], steps: NDArray[np.float32], threads: int

@@ -6,6 +6,8 @@ from libc.stdint cimport uint8_t, uint64_t
 
 from . import simd
 
+include "loss.pxi"
+
 cdef extern from "codes.h" nogil:
     ctypedef struct code_shape:
         size_t features, stride
@@ -29,6 +31,7 @@ cdef extern from "minibatch.h" nogil:
         const float *scale
         size_t pitch
         const float *labels
+        const float *row_weights
         const uint64_t *numbers
         const float *correction
         size_t correction_pitch
@@ -41,6 +44,7 @@ cdef extern from "minibatch.h" nogil:
         float bias
         const float *curvature
         const float *noise
+        int loss
         int model_levels, gradient_levels
         uint64_t step_number, model_seed
     ctypedef struct sgd_result:
@@ -74,7 +78,7 @@ cdef class Rows:
         """affine: (low, step, high), padded float32; table: float32 (n or 1, 2**bits); mean, scale: padded float32 for raw rows."""
         cdef const float[::1] vector
         cdef const float[:, ::1] matrix
-        self.kept = [affine, table, mean, scale, correction, None, None, None]
+        self.kept = [affine, table, mean, scale, correction, None, None, None, None]
         self.rows.shape = code_shape(features, stride, bits, samples, ((1 << bits) - 1) // samples)
         self.rows.estimator, self.rows.draw_seed = estimator, draw_seed
         if affine is not None:
@@ -99,15 +103,16 @@ cdef class Rows:
             self.rows.correction = &matrix[0, 0]
             self.rows.correction_pitch = 0 if matrix.shape[0] == 1 and features > 1 else matrix.shape[1]
 
-    def hold(self, data, labels=None, numbers=None):
-        """Point at packed rows uint8 (rows, stride) or raw rows float32 (rows, n), labels float32, row numbers uint64."""
+    def hold(self, data, labels=None, numbers=None, weights=None):
+        """Point at packed rows uint8 (rows, stride) or raw rows float32 (rows, n), labels float32, row numbers uint64, weights float32."""
         cdef const uint8_t[:, ::1] packed
         cdef const float[:, ::1] raw
         cdef const float[::1] label
         cdef const uint64_t[::1] number
-        self.kept[5:] = [data, labels, numbers]
+        self.kept[5:] = [data, labels, numbers, weights]
         self.count = len(data)
         self.rows.packed, self.rows.raw, self.rows.labels, self.rows.numbers = NULL, NULL, NULL, NULL
+        self.rows.row_weights = row_weights(weights, self.count)
         if not self.count:
             return
         if self.rows.shape.bits:
@@ -161,7 +166,8 @@ cdef class State:
     cdef object kept, room
     cdef size_t features, batch
 
-    def __init__(self, size_t features, size_t batch, curvature, noise=None, int model_bits=32, int gradient_bits=32, uint64_t seed=0):
+    def __init__(self, size_t features, size_t batch, curvature, noise=None, int model_bits=32, int gradient_bits=32, uint64_t seed=0,
+                 int loss=0):
         cdef size_t padded = (features + 63) // 64 * 64
         self.features, self.batch = features, batch
         self.weights = np.zeros(padded, np.float32)
@@ -179,7 +185,7 @@ cdef class State:
             self.model.noise = &noisy[0]
         self.model.model_levels = 0 if model_bits == 32 else (1 << (model_bits - 1)) - 1
         self.model.gradient_levels = 0 if gradient_bits == 32 else (1 << (gradient_bits - 1)) - 1
-        self.model.model_seed = seed
+        self.model.model_seed, self.model.loss = seed, known_loss(loss)
 
     @property
     def bias(self):
@@ -199,7 +205,7 @@ cdef class State:
         self.model.step_number = value
 
     def run(self, Rows rows, const size_t[::1] order, const float[::1] steps, int threads):
-        """Steps of `batch` rows over order[...]: (sum of (z - y)^2 / 2, sum of x'Dx / 2, finite)."""
+        """Steps of `batch` rows over order[...]: (sum of the loss, sum of x'Dx / 2, both weighted, finite)."""
         cdef sgd_result result
         cdef float[::1] room = self.room
         cdef int level = simd.index()
