@@ -32,7 +32,7 @@ typedef struct {
 #include "each_level.h"
 
 typedef void (*part_fn)(const dense_work *, const size_t *, size_t, size_t, float, float *, float *, dense_sums *);
-typedef void (*fold_fn)(const dense_work *, size_t, size_t, float, float, float);
+typedef void (*fold_fn)(const dense_work *, size_t, size_t, float, float, float, const proximal *);
 static const part_fn PART[LEVEL_COUNT] = FOR_LEVEL(dense_part);
 static const fold_fn FOLD[LEVEL_COUNT] = FOR_LEVEL(dense_fold);
 
@@ -53,7 +53,8 @@ static dense_result run_thread(const dense_work *work, const size_t *order, size
     const size_t first = blocks * (size_t)thread / (size_t)threads, last = blocks * ((size_t)thread + 1) / (size_t)threads;
     dense_result result = {0, 1};
     float bias = work->model->bias;
-    FOLD[level](work, first, last, 0, 0, 0);
+    const proximal none = {NULL, NULL, NULL, NULL};
+    FOLD[level](work, first, last, 0, 0, 0, &none); /* no step yet */
     barrier_wait(work->meet, threads);
     for (size_t done = 0, i = 0; done < count && result.finite; done += batch, i++) {
         const size_t now = count - done < batch ? count - done : batch, each = (now + PARTS - 1) / PARTS;
@@ -70,7 +71,7 @@ static dense_result run_thread(const dense_work *work, const size_t *order, size
             value += work->sums[p].value;
             slope += work->sums[p].slope;
         }
-        FOLD[level](work, first, last, steps[i], (float)slope, 1.0f / (float)now);
+        FOLD[level](work, first, last, steps[i], (float)slope, 1.0f / (float)now, &work->model->prox);
         bias -= steps[i] * (float)(slope / (double)now);
         result.loss += value;
         result.finite = isfinite(value) && isfinite((float)base); /* base is not where a weight is not: mean times it is added */

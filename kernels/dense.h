@@ -19,6 +19,7 @@ typedef struct {
     float *weights, *folded; /* folded: weights * scale */
     const float *curvature;
     float bias;
+    proximal prox;
     int loss; /* enum loss */
 } dense_model;
 

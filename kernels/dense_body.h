@@ -72,7 +72,8 @@ KERNEL_FN void LEVELED(dense_part)(const dense_work *work, const size_t *order, 
 }
 
 /* Steps blocks first..last-1 of the model, and folds it. */
-KERNEL_FN void LEVELED(dense_fold)(const dense_work *work, size_t first, size_t last, float step, float residuals, float share)
+KERNEL_FN void LEVELED(dense_fold)(const dense_work *work, size_t first, size_t last, float step, float residuals, float share,
+                                   const proximal *prox)
 {
     const dense_model *model = work->model;
     const dense_rows *rows = work->rows;
@@ -85,7 +86,7 @@ KERNEL_FN void LEVELED(dense_fold)(const dense_work *work, size_t first, size_t 
                 sum = f_add(sum, f_load(work->gradient + p * work->blocks * BLOCK + f));
             const f16 centred = f_sub(sum, f_mul(f_load(rows->mean + f), f_set(residuals)));
             const f16 g = f_add(f_mul(f_mul(f_load(rows->scale + f), centred), f_set(share)), f_mul(f_load(model->curvature + f), x));
-            x = f_sub(x, f_mul(f_set(step), g));
+            x = LEVELED(proximal_step)(prox, f_sub(x, f_mul(f_set(step), g)), f, step);
             const f16 w = f_mul(x, f_load(rows->scale + f));
             f_store(model->weights + f, x);
             f_store(model->folded + f, w);

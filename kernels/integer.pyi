@@ -43,6 +43,7 @@ class IntegerState:
         residual_bits: int = 8,
         seed: int = 0,
         loss: int = 0,
+        proximal: tuple[NDArray[np.float32] | None, ...] | None = None,
     ) -> None: ...
     @property
     def rounded(self) -> NDArray[np.float32]: ...
@@ -64,6 +65,7 @@ class DenseState:
         mean: NDArray[np.float32],
         scale: NDArray[np.float32],
         loss: int = 0,
+        proximal: tuple[NDArray[np.float32] | None, ...] | None = None,
     ) -> None: ...
     def run(
         self,

@@ -31,6 +31,7 @@ cdef extern from "integer_steps.h" nogil:
         float bias
         const float *curvature
         const float *noise
+        proximal prox
         int loss, model_bits, residual_bits, gradient_levels
         uint64_t step_number, seed
     ctypedef struct integer_result:
@@ -118,7 +119,7 @@ cdef class IntegerState:
     cdef size_t features, batch
 
     def __init__(self, size_t features, size_t batch, curvature, noise=None, int model_bits=8, int gradient_bits=32,
-                 int residual_bits=8, uint64_t seed=0, int loss=0):
+                 int residual_bits=8, uint64_t seed=0, int loss=0, proximal=None):
         cdef size_t padded = integer_padded(features)
         cdef float[::1] weights, curve, rounded, gradient, noisy
         if model_bits not in (4, 8, 16) or residual_bits not in (4, 8, 16) or gradient_bits not in (4, 8, 16, 32):
@@ -139,6 +140,7 @@ cdef class IntegerState:
         self.model.model_bits, self.model.residual_bits = model_bits, residual_bits
         self.model.gradient_levels = 0 if gradient_bits == 32 else (1 << (gradient_bits - 1)) - 1
         self.model.seed, self.model.loss = seed, known_loss(loss)
+        self.kept += (hold_proximal(&self.model.prox, proximal, features, padded),)
         self.room = np.empty(0, np.uint8)
 
     @property
@@ -204,6 +206,7 @@ cdef extern from "dense.h" nogil:
         float *folded
         const float *curvature
         float bias
+        proximal prox
         int loss
     ctypedef struct dense_result:
         double loss
@@ -223,13 +226,13 @@ cdef class DenseState:
     cdef object kept, room
     cdef size_t batch
 
-    def __init__(self, size_t features, size_t batch, curvature, mean, scale, int loss=0):
+    def __init__(self, size_t features, size_t batch, curvature, mean, scale, int loss=0, proximal=None):
         vectors = np.zeros((4, (features + 63) // 64 * 64), np.float32)
         vectors[0, :features], vectors[1, :features], vectors[2, :features] = curvature, mean, scale
         self.weights = np.zeros(vectors.shape[1], np.float32)
         cdef float[:, ::1] parts = vectors
         cdef float[::1] weights = self.weights
-        self.kept, self.batch = vectors, batch
+        self.kept, self.batch = (vectors, hold_proximal(&self.model.prox, proximal, features, vectors.shape[1])), batch
         self.rows.features, self.rows.mean, self.rows.scale = features, &parts[1, 0], &parts[2, 0]
         self.model.weights, self.model.folded, self.model.curvature = &weights[0], &parts[3, 0], &parts[0, 0]
         self.model.loss = known_loss(loss)

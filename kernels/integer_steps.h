@@ -22,7 +22,8 @@ typedef struct {
     float bias;
     const float *curvature; /* strength - c * D: what each coefficient's own gradient adds */
     const float *noise;     /* D, for the unbiased estimate of the loss; or NULL */
-    int loss;                      /* enum loss */
+    proximal prox;
+    int loss; /* enum loss */
     int model_bits, residual_bits; /* 4, 8 or 16 */
     int gradient_levels;           /* 0: float32; else 2^(bits-1) - 1 levels on each side of 0 */
     uint64_t step_number, seed;

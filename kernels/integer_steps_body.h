@@ -190,7 +190,7 @@ KERNEL_FN float LEVELED(sum_gradient)(const step_work *work, size_t first, size_
     return LEVELED(largest_lane)(most);
 }
 
-/* weights -= step * gradient, for lines first..last-1, the gradient rounded beforehand where the model says so.
+/* weights -= step * gradient, then the proximal step, for lines first..last-1, the gradient rounded beforehand where the model says so.
  * Returns the largest |x * step| of the new weights, or infinity where one is not finite. */
 KERNEL_FN float LEVELED(step_weights)(const step_work *work, size_t first, size_t last, float gradient_most, float step,
                                       const philox_keys *keys)
@@ -213,7 +213,8 @@ KERNEL_FN float LEVELED(step_weights)(const step_work *work, size_t first, size_
                 g = f_mul(f_from_u(LEVELED(round_lanes)(g, divisor, levels, words[q])), f_set(scale));
                 f_store(model->gradient + at, g);
             }
-            const f16 x = f_sub(f_load(model->weights + at), f_mul(f_set(step), g));
+            const f16 moved = f_sub(f_load(model->weights + at), f_mul(f_set(step), g));
+            const f16 x = LEVELED(proximal_step)(&model->prox, moved, at, step);
             f_store(model->weights + at, x);
             within = m_within(within, x, lowest, highest);
             most = f_max(f_abs(f_mul(x, f_load(work->rows->step + at))), most);

@@ -1,4 +1,5 @@
-/* Losses of 16 rows at the level being compiled: of additions, multiplications and divisions alone, so that every level has the same bits. */
+/* Losses of 16 rows, and the proximal step of 16 coefficients, at the level being compiled. Exponential and logarithm are made of
+ * additions, multiplications and divisions, so that every level has the same bits. */
 
 /* exp(-a), a >= 0, to some 1e-7 of itself; 0 beyond 87, where float32 begins to lose digits, and where a is NaN.
  * -a = -n ln 2 + r, |r| <= ln 2 / 2, n ln 2 in two parts of which n times the first is exact; Taylor's series in r. */
@@ -53,4 +54,21 @@ LANE_FN void LEVELED(row_losses)(int loss, float *z, const float *y, const float
     f_store(z, f_mul(slope, f_load(weight)));
     for (int l = 0; l < 16; l++)
         value[l] = (double)weight[l] * (loss == LOSS_SQUARED ? (double)own[l] * (double)own[l] / 2 : (double)own[l]);
+}
+
+/* Coefficients f..f+15 after a step; one that is NaN stays it. */
+LANE_FN f16 LEVELED(proximal_step)(const proximal *of, f16 x, size_t f, float step)
+{
+    const f16 zero = f_set(0), size = f_set(step);
+    if (of->shrink) {
+        const f16 left = f_max(zero, f_sub(f_abs(x), f_mul(size, f_load(of->shrink + f))));
+        x = f_select_ge(x, zero, left, f_sub(zero, left));
+    }
+    if (of->ridge)
+        x = f_div(x, f_add(f_set(1), f_mul(size, f_load(of->ridge + f))));
+    if (of->low)
+        x = f_max(f_load(of->low + f), x);
+    if (of->high)
+        x = f_min(f_load(of->high + f), x);
+    return x;
 }

@@ -29,8 +29,10 @@ typedef struct {
 
 typedef void (*part_fn)(const sgd_rows *, const float *, float, const sgd_part_job *);
 typedef void (*row_fn)(const sgd_rows *, size_t, float *);
+typedef void (*step_fn)(const sgd_model *, size_t, float);
 static const part_fn PART[LEVEL_COUNT] = FOR_LEVEL(sgd_part);
 static const row_fn ROW[LEVEL_COUNT] = FOR_LEVEL(sgd_row);
+static const step_fn STEP[LEVEL_COUNT] = FOR_LEVEL(sgd_step);
 
 static size_t tile_rows(size_t padded)
 {
@@ -106,8 +108,8 @@ static int all_finite(const float *v, size_t n)
     return finite;
 }
 
-/* weights -= step * gradient, with the parts' sums added in order. */
-static void step_model(sgd_model *model, const float *room, size_t count, size_t features, float step, float mean_residual)
+/* A step against the gradient, with the parts' sums added in order. */
+static void step_model(sgd_model *model, const float *room, size_t count, size_t features, float step, float mean_residual, int level)
 {
     const size_t padded = code_blocks(features) * BLOCK, pitch = part_room(padded);
     const float share = 1.0f / (float)count;
@@ -123,8 +125,7 @@ static void step_model(sgd_model *model, const float *room, size_t count, size_t
     if (model->gradient_levels)
         quantize_vector(model->gradient, features, model->gradient_levels, largest(model->gradient, features), model->model_seed,
                         2 * model->step_number + 1, model->gradient);
-    for (size_t f = 0; f < features; f++)
-        model->weights[f] -= step * model->gradient[f];
+    STEP[level](model, padded, step);
     model->bias -= step * mean_residual;
     model->step_number++;
 }
@@ -158,7 +159,7 @@ sgd_result sgd_run(const sgd_rows *rows, sgd_model *model, const size_t *order, 
         result.loss += value;
         result.noise += noise / 2 * weight;
         result.finite = isfinite(value) && isfinite(model->bias) && all_finite(model->rounded, features);
-        step_model(model, room, now, features, steps[i], (float)(sum / (double)now));
+        step_model(model, room, now, features, steps[i], (float)(sum / (double)now), level);
     }
     team_stop(helpers);
     return result;

@@ -28,6 +28,7 @@ typedef struct {
     float bias;
     const float *curvature; /* strength - c * D: what each coefficient's own gradient adds */
     const float *noise;     /* variance of the values that residuals are made of, for the unbiased estimate of the loss; or NULL */
+    proximal prox;
     int loss; /* enum loss */
     int model_levels, gradient_levels; /* 0: float32; else 2^(bits-1) - 1 levels on each side of 0 */
     uint64_t step_number, model_seed;

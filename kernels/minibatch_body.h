@@ -102,3 +102,12 @@ KERNEL_FN void LEVELED(sgd_part)(const sgd_rows *rows, const float *weights, flo
 }
 
 KERNEL_FN void LEVELED(sgd_row)(const sgd_rows *rows, size_t row, float *tile) { LEVELED(fill_row)(rows, row, 1, tile, NULL, NULL); }
+
+/* weights -= step * gradient, then the proximal step. */
+KERNEL_FN void LEVELED(sgd_step)(const sgd_model *model, size_t padded, float step)
+{
+    for (size_t f = 0; f < padded; f += 16) {
+        const f16 x = f_sub(f_load(model->weights + f), f_mul(f_set(step), f_load(model->gradient + f)));
+        f_store(model->weights + f, LEVELED(proximal_step)(&model->prox, x, f, step));
+    }
+}

@@ -52,6 +52,7 @@ class State:
         gradient_bits: int = 32,
         seed: int = 0,
         loss: int = 0,
+        proximal: tuple[NDArray[np.float32] | None, ...] | None = None,
     ) -> None: ...
     def run(
         self, rows: Rows, order: NDArray[np.uintp], steps: NDArray[np.float32], threads: int

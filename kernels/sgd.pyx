@@ -44,6 +44,7 @@ cdef extern from "minibatch.h" nogil:
         float bias
         const float *curvature
         const float *noise
+        proximal prox
         int loss
         int model_levels, gradient_levels
         uint64_t step_number, model_seed
@@ -167,7 +168,7 @@ cdef class State:
     cdef size_t features, batch
 
     def __init__(self, size_t features, size_t batch, curvature, noise=None, int model_bits=32, int gradient_bits=32, uint64_t seed=0,
-                 int loss=0):
+                 int loss=0, proximal=None):
         cdef size_t padded = (features + 63) // 64 * 64
         self.features, self.batch = features, batch
         self.weights = np.zeros(padded, np.float32)
@@ -186,6 +187,7 @@ cdef class State:
         self.model.model_levels = 0 if model_bits == 32 else (1 << (model_bits - 1)) - 1
         self.model.gradient_levels = 0 if gradient_bits == 32 else (1 << (gradient_bits - 1)) - 1
         self.model.model_seed, self.model.loss = seed, known_loss(loss)
+        self.kept += (hold_proximal(&self.model.prox, proximal, features, padded),)
 
     @property
     def bias(self):

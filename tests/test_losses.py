@@ -46,7 +46,8 @@ def sgd_row(loss, z, y):
 def dense_row(loss, z, y):
     state = integer.DenseState(1, 1, np.zeros(1, np.float32), np.zeros(1), np.ones(1), loss=loss)
     state.weights[0] = 1
-    value, _ = state.run(np.array([[z]], np.float32), np.array([y], np.float32), np.zeros(1, np.uintp), np.ones(1, np.float32), 1)
+    row, label = np.array([[z]], np.float32), np.array([y], np.float32)
+    value, _ = state.run(row, label, np.zeros(1, np.uintp), np.ones(1, np.float32), 1)
     return -state.bias, value
 
 
@@ -69,8 +70,8 @@ def test_slopes_and_values(loss, kernel):
     """Within 1e-6 of themselves, at every level, from z = -100 to 100 and beyond."""
     generator = np.random.default_rng(0)
     at = np.concatenate([
-        generator.uniform(-100, 100, 150), generator.normal(0, 2, 100), np.linspace(-1.5, 1.5, 25), [86.9, 87, 87.1, -87, 1e10, -1e10],
-        [0, -0.0, 1, np.nextafter(np.float32(1), 0), np.nextafter(np.float32(1), 2), 1e-30, -1e-30, 1e-45],
+        generator.uniform(-100, 100, 150), generator.normal(0, 2, 100), np.linspace(-1.5, 1.5, 25),
+        [86.9, 87, 87.1, -87, 1e10, -1e10, 0, -0.0, 1, np.nextafter(np.float32(1), 0), np.nextafter(np.float32(1), 2), 1e-30, -1e-30, 1e-45],
     ]).astype(np.float32)  # fmt: skip
     found = {}
     for level in simd.levels():
@@ -223,3 +224,110 @@ def test_refusals():
     ):
         with pytest.raises(ValueError, match="9 weights for 10 rows"):
             hold()
+
+
+# ---- Proximal steps ----
+
+
+def moved(kernel, start, eta, proximal, threads=1):
+    """Coefficients, padding included, after one step of size eta whose gradient is 0: the row is."""
+    features = len(start)
+    X, order, steps = np.zeros((1, features), np.float32), np.zeros(1, np.uintp), np.array([eta], np.float32)
+    y = np.full(1, -1, np.float32)
+    if kernel == "sgd":
+        state = sgd.State(features, 1, np.zeros(features, np.float32), proximal=proximal)
+        state.weights[:features] = start
+        state.run(raw_rows(X, y), order, steps, threads)
+    elif kernel == "dense":
+        state = integer.DenseState(features, 1, np.zeros(features), np.zeros(features), np.ones(features), proximal=proximal)
+        state.weights[:features] = start
+        state.run(X, y, order, steps, threads)
+    else:
+        rows = integer.IntegerRows(features, 8, 1, features, X[0], np.zeros(features, np.float32))
+        rows.hold(np.zeros((1, features), np.uint8), y)
+        state = integer.IntegerState(features, 1, np.zeros(features, np.float32), proximal=proximal)
+        state.weights[:features] = start
+        state.run(rows, order, steps, threads)
+    return state.weights.copy()
+
+
+@pytest.mark.parametrize("kernel", ONE_ROW)
+def test_proximal_step_is_its_closed_form(kernel):
+    """argmin of (v - x)^2 / (2 eta) + shrink |v| + ridge v^2 / 2 over low..high, with any of the four left out."""
+    generator = np.random.default_rng(0)
+    features, eta = 131, np.float32(0.25)
+    start = np.r_[generator.normal(0, 1, features - 3), 0, 0.25, -0.25].astype(np.float32)
+    shrink, ridge = (generator.uniform(0, 2, features).astype(np.float32) for _ in range(2))
+    shrink[-2:] = 1  # onto the threshold
+    low, high = -generator.uniform(0, 1, features).astype(np.float32), generator.uniform(0, 1, features).astype(np.float32)
+    low[:5], high[5:10] = -np.inf, np.inf
+    for mask in range(16):
+        parts = [part if mask >> i & 1 else None for i, part in enumerate((shrink, ridge, low, high))]
+        given = [np.zeros(features) if part is None else part.astype(float) for part in parts[:2]]
+        ends = [-np.inf if parts[2] is None else low, np.inf if parts[3] is None else high]
+        x = start.astype(float)
+        v = np.sign(x) * np.maximum(np.abs(x) - 0.25 * given[0], 0) / (1 + 0.25 * given[1])
+        expected = np.clip(v, *ends)
+        found = {}
+        for level in simd.levels():
+            with simd.use(level):
+                padded = moved(kernel, start, eta, tuple(parts), threads=2)
+            assert not padded[features:].any()
+            found[level] = padded[:features]
+        for other in found.values():
+            np.testing.assert_array_equal(other, found["scalar"])
+        np.testing.assert_allclose(found["scalar"], expected, rtol=1e-6, atol=1e-7)
+        around = expected[:, None] + np.linspace(-0.1, 0.1, 41)  # and nothing near it is lower
+        around = np.clip(around, *[end if np.isscalar(end) else end[:, None] for end in ends])
+        cost = [
+            (at - x[:, None]) ** 2 / 0.5 + given[0][:, None] * np.abs(at) + given[1][:, None] * at**2 / 2
+            for at in (around, expected[:, None])
+        ]
+        assert np.all(cost[0] >= cost[1] - 1e-6)
+
+
+@pytest.mark.parametrize("kernel", ONE_ROW)
+def test_proximal_step_comes_after_the_gradient(kernel):
+    """A start outside of the box meets the rows as it is."""
+    start, eta, x = np.full(3, 2, np.float32), 0.5, np.array([0.5, 0.25, 0.125])
+    features = np.array([[0.5, 0.25, 0.125]], np.float32)
+    box = (None, None, np.full(3, -1, np.float32), np.full(3, 1.25, np.float32))
+    y = np.full(1, -1, np.float32)
+    order, steps = np.zeros(1, np.uintp), np.array([eta], np.float32)
+    slope = start.astype(float) @ x + 1
+    if kernel == "sgd":
+        state = sgd.State(3, 1, np.zeros(3, np.float32), proximal=box)
+        state.weights[:3] = start
+        state.run(raw_rows(features, y), order, steps, 1)
+    elif kernel == "dense":
+        state = integer.DenseState(3, 1, np.zeros(3), np.zeros(3), np.ones(3), proximal=box)
+        state.weights[:3] = start
+        state.run(features, y, order, steps, 1)
+    else:
+        rows = integer.IntegerRows(3, 8, 1, 3, np.zeros(3, np.float32), features[0])
+        rows.hold(np.ones((1, 3), np.uint8), y)
+        state = integer.IntegerState(3, 1, np.zeros(3, np.float32), model_bits=16, residual_bits=16, proximal=box)
+        state.weights[:3] = start
+        state.run(rows, order, steps, 1)
+    np.testing.assert_allclose(state.bias, -eta * slope, rtol=1e-3)
+    np.testing.assert_allclose(state.weights[:3], np.clip(start - eta * slope * x, -1, 1.25), rtol=1e-3)
+
+
+@pytest.mark.parametrize("kernel", ["sgd", "dense", "integer"])
+def test_a_box_does_not_hide_divergence(kernel):
+    """NaN stays NaN through the proximal step."""
+    ones = np.ones(5, np.float32)
+    for parts in ((ones, None, None, None), (None, ones, None, None), (None, None, -ones, None), (ones, ones, -ones, ones)):
+        start = np.array([1, np.nan, 0, 2, -1], np.float32)
+        assert np.isnan(moved(kernel, start, 0.5, parts)[1])
+
+
+def test_refused_proximal_parts():
+    for parts in ((None, None, None), (np.ones(2), None, None, None), (None, None, 1.0, None), (None,) * 5):
+        for make in (
+            lambda parts=parts: sgd.State(3, 1, np.zeros(3), proximal=parts),
+            lambda parts=parts: integer.IntegerState(3, 1, np.zeros(3), proximal=parts),
+            lambda parts=parts: integer.DenseState(3, 1, np.zeros(3), np.zeros(3), np.ones(3), proximal=parts),
+        ):
+            with pytest.raises(ValueError, match="shrink, ridge, low, high"):
+                make()
