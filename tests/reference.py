@@ -432,18 +432,70 @@ def eight_sums(e):
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))
 
 
+def exp_minus(a):
+    """exp(-a) of float32 a >= 0 (section 5): Taylor's series about the nearest multiple of ln 2; 0 beyond 87."""
+    inside = a <= 87
+    a = np.where(inside, a, np.float32(0))
+    n = np.floor(a * np.float32(float.fromhex("0x1.715476p+0")) + np.float32(0.5))
+    high, low = (np.float32(float.fromhex(part)) for part in ("0x1.62e4p-1", "0x1.7f7d1cp-20"))
+    r = n * low - (a - n * high)
+    p = np.full_like(r, 1 / 5040)
+    for divisor in (720, 120, 24, 6, 2, 1, 1):
+        p = p * r + np.float32(1) / np.float32(divisor)
+    return np.where(inside, p * np.ldexp(np.float32(1), -n.astype(int)), np.float32(0))
+
+
+def log_one_plus(t):
+    """log(1 + t) of float32 0 <= t <= 1 (section 5): 2 artanh(t / (2 + t)) by its series."""
+    s = t / (t + np.float32(2))
+    p = np.full_like(s, 1 / 15)
+    for divisor in (13, 11, 9, 7, 5, 3, 1):
+        p = p * (s * s) + np.float32(1) / np.float32(divisor)
+    return (s + s) * p
+
+
+def row_losses(loss, z, y, weight):
+    """Slopes (float32) and values (float64) of rows (section 5), weighted: loss "squared", "logistic" or "hinge"."""
+    zero, one, margin = np.float32(0), np.float32(1), y * z
+    if loss == "squared":
+        slope = z - y
+        value = slope.astype(np.float64) ** 2 / 2
+    elif loss == "logistic":
+        t = exp_minus(np.abs(margin))
+        slope = -y * (np.where(margin >= 0, t, one) / (one + t))
+        value = np.maximum(zero, -margin) + log_one_plus(t)
+    else:
+        slope = np.where(margin >= one, zero, -y)
+        value = np.maximum(zero, one - margin)
+    return slope * weight, weight.astype(np.float64) * value.astype(np.float64)
+
+
+def proximal_step(x, eta, shrink=None, ridge=None, low=None, high=None):
+    """The coefficients after a step of size eta (section 5): all float32."""
+    if shrink is not None:
+        left = np.maximum(np.float32(0), np.abs(x) - eta * shrink)
+        x = np.where(x >= 0, left, np.float32(0) - left)
+    if ridge is not None:
+        x = x / (np.float32(1) + eta * ridge)
+    if low is not None:
+        x = np.maximum(low, x)
+    return x if high is None else np.minimum(high, x)
+
+
 def integer_sgd(
-    u, y, low, step, order, steps, batch, bits, curvature, model_bits, residual_bits, gradient_bits, seed, x, bias, first
-):
+    u, y, low, step, order, steps, batch, bits, curvature, model_bits, residual_bits, gradient_bits, seed, x, bias, first,
+    loss="squared", weights=None, proximal=(),
+):  # fmt: skip
     """Integer training (section 5): u (rows, n) integers, everything else float32; x, bias and step number to start from.
 
-    Returns weights, bias, the last rounded model and gradient, and the sum of e^2 / 2.
+    Returns weights, bias, the last rounded model and gradient, and the sum of the loss.
     """
     level_count = {4: 7, 8: 127, 16: 32639}
     float32 = np.float32
     u, x, bias = np.asarray(u, np.int64), x.astype(np.float32), float32(bias)
     inverse = np.where(step != 0, 1 / np.where(step != 0, step, 1).astype(np.float64), 0).astype(np.float32)
-    loss, slab, number, model, g = 0.0, slab_rows(u.shape[1], bits, batch), first, x, x
+    weights = np.ones(len(y), np.float32) if weights is None else weights
+    total, slab, number, model, g = 0.0, slab_rows(u.shape[1], bits, batch), first, x, x
     for start in range(0, len(order), batch):
         rows, eta = order[start : start + batch], float32(steps[start // batch])
         B, b = level_count[model_bits], level_count[residual_bits]
@@ -451,7 +503,8 @@ def integer_sgd(
         scale = (M if M > 0 else float32(1)) / float32(B)
         model = q.astype(np.float32) * scale * inverse
         base = bias + lane_sum(low * model)
-        e = base + scale * (u[rows] @ q).astype(np.float32) - y[rows]
+        e, lost = row_losses(loss, base + scale * (u[rows] @ q).astype(np.float32), y[rows], weights[rows])
+        total += lost.sum()
         G, R, slope = np.zeros(len(x), np.float32), float32(0), 0.0
         for at in range(0, len(rows), slab):
             part = e[at : at + slab]
@@ -462,13 +515,12 @@ def integer_sgd(
             G = G + s * (k[at:] @ u[rows[at : at + slab]]).astype(np.float32)
             R = R + s * float32(k[at:].sum())
             slope += eight_sums(part)
-            loss += float(np.sum(part.astype(np.float64) ** 2)) / 2
         g = (step * G + low * R) * (float32(1) / float32(len(rows))) + curvature * model
         if gradient_bits < 32:
             B = 2 ** (gradient_bits - 1) - 1
             k, E = rounded_integers(g, B, seed, MODEL, 2 * number + 1)
             g = k.astype(np.float32) * (E / float32(B))
-        x = x - eta * g
+        x = proximal_step(x - eta * g, eta, *proximal)
         bias = bias - eta * float32(slope / len(rows))
         number += 1
-    return x, bias, model, g, loss
+    return x, bias, model, g, total

@@ -12,7 +12,8 @@ from zipml_codec.kernels import integer, simd
 class Problem:
     """Random codes, as bytes u and packed, with everything that steps need."""
 
-    def __init__(self, rows, features, bits, samples=1, table=False, shared=False, seed=0, constant=(), **options):
+    def __init__(self, rows, features, bits, samples=1, table=False, shared=False, seed=0, constant=(), loss="squared",
+                 weighted=False, prox=(), **options):  # fmt: skip
         generator = np.random.default_rng([seed, rows, features, bits])
         self.rows, self.features, self.bits = rows, features, bits
         top = reference.intervals(bits, samples) * samples
@@ -30,6 +31,15 @@ class Problem:
         self.step[list(constant)] = self.low[list(constant)] = 0
         self.y = generator.standard_normal(rows).astype(np.float32)
         self.curvature = generator.uniform(-0.01, 0.1, features).astype(np.float32)
+        self.loss, self.weights, self.proximal = loss, None, ()
+        if loss != "squared":
+            self.y = np.where(self.y < 0, -1, 1).astype(np.float32)
+        if weighted:
+            self.weights = generator.uniform(0, 2, rows).astype(np.float32) * (generator.random(rows) < 0.9)
+        if prox:
+            parts = {"shrink": (0, 0.1), "ridge": (0, 0.5), "low": (-0.5 / features**0.5, 0), "high": (0, 1 / features**0.5)}
+            drawn = {name: generator.uniform(*ends, features).astype(np.float32) for name, ends in parts.items()}
+            self.proximal = tuple(drawn[name] if name in prox else None for name in parts)
         self.samples = samples
         self.options = {"model_bits": 8, "residual_bits": 8, "gradient_bits": 32, "seed": 2**40 + seed} | options
         self.start = (generator.standard_normal(features) / features**0.5).astype(np.float32)
@@ -38,11 +48,15 @@ class Problem:
         rows = integer.IntegerRows(
             self.features, self.bits, self.samples, self.stride, self.low, self.step, self.table
         )
-        rows.hold(self.packed, self.y)
+        rows.hold(self.packed, self.y, self.weights)
         return rows
 
+    def state(self, batch, noise=None):
+        options = self.options | {"loss": getattr(integer, self.loss.upper()), "proximal": self.proximal or None}
+        return integer.IntegerState(self.features, batch, self.curvature, noise, **options)
+
     def run(self, order, steps, batch, threads, noise=None):
-        state = integer.IntegerState(self.features, batch, self.curvature, noise, **self.options)
+        state = self.state(batch, noise)
         state.weights[: self.features], state.bias, state.steps = self.start, 0.25, 7
         result = state.run(self.rows_held(), np.asarray(order, np.uintp), np.asarray(steps, np.float32), threads)
         assert state.steps == 7 + len(steps)
@@ -53,7 +67,7 @@ class Problem:
         bits = (o["model_bits"], o["residual_bits"], o["gradient_bits"])
         return reference.integer_sgd(
             self.u, self.y, self.low, self.step, order, steps, batch, self.bits, self.curvature, *bits, o["seed"],
-            self.start, 0.25, 7,
+            self.start, 0.25, 7, self.loss, self.weights, self.proximal,
         )  # fmt: skip
 
     def check(self, order, batch, threads=(1, 2, 3)):
@@ -160,6 +174,39 @@ def test_rows_anywhere_in_memory(skew):
     moved[:] = problem.packed
     problem.packed = moved
     problem.check(shuffled(100), 50, threads=(1, 2))
+
+
+PARTS = ("shrink", "ridge", "low", "high")
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["alike", "weighted"])
+@pytest.mark.parametrize("prox", [(), PARTS], ids=["plain", "proximal"])
+@pytest.mark.parametrize("loss", ["squared", "logistic", "hinge"])
+def test_losses_weights_and_proximal_steps(loss, prox, weighted):
+    Problem(301, 133, 4, loss=loss, weighted=weighted, prox=prox).check(shuffled(301), 70)
+    options = {"loss": loss, "weighted": weighted, "prox": prox, "gradient_bits": 8, "model_bits": 16}
+    Problem(90, 701, 6, table=True, **options).check(shuffled(90), 37)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_parts_of_the_proximal_step(part):
+    Problem(60, 70, 3, prox=(part,)).check(shuffled(60), 16, threads=(1, 2))
+    Problem(60, 70, 3, prox=[name for name in PARTS if name != part]).check(shuffled(60), 16, threads=(1, 2))
+
+
+@pytest.mark.parametrize("loss", ["logistic", "hinge"])
+@pytest.mark.parametrize("batch", [1, 15, 17, 65, 512])
+def test_slabs_that_are_not_whole(batch, loss):
+    """Lanes beyond the last row add nothing to a loss that is not 0 at a prediction of 0."""
+    Problem(130, 9, 4, loss=loss, weighted=True).check(shuffled(130), batch, threads=(1, 2))
+
+
+def test_noise_counts_weights():
+    problem = Problem(100, 50, 4, weighted=True)
+    noise = np.linspace(0, 1, 50).astype(np.float32)
+    state, (_, found, _) = problem.run(np.arange(100), [0.1], 100, 2, noise)
+    expected = problem.weights.sum(dtype=float) * np.sum(noise.astype(float) * state.rounded.astype(float) ** 2) / 2
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_resume():
