@@ -110,7 +110,7 @@ def measure_train(measure, blas_pause, data, peer, name, source, nbytes, unit):
     """Two lines: the whole call, with what it does before and after its epochs; and one epoch as it reports it."""
     model = measure(
         f"train() whole, {EPOCHS} epochs, {name}",
-        lambda: train(source, epochs=EPOCHS, batch=TRAIN_BATCH, strength=STRENGTH, debias="naive"),
+        lambda: train(source, epochs=EPOCHS, batch=TRAIN_BATCH, strength=STRENGTH, penalty_units="standard", debias="naive"),
         values=EPOCHS * data.X.size,
         nbytes=EPOCHS * nbytes,
         unit=unit,

@@ -481,7 +481,7 @@ def test_notes_and_state(zipml, folder):
         (["train", "s.csv", "-o", "m"], "not a zipml file"),
         (["train", "nolabels", "-o", "m"], ["no labels", "--label"]),
         (["train", "f.zipml.h5", "-o", "m", "--loss", "lssvm"], ["row 1", "-1 and +1"]),
-        (["train", "f.zipml.h5", "-o", "m", "--loss", "hinge"], "'lssvm'"),
+        (["train", "f.zipml.h5", "-o", "m", "--loss", "huber"], "'lssvm'"),
         (["train", "f.zipml.h5", "-o", "taken.csv"], "exists"),
         (["train", "f.zipml.h5", "-o", "m", "--epochs", "0"], "epochs"),
         (["train", "f.zipml.h5", "-o", "m", "--step", "-1"], "step"),

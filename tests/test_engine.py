@@ -112,12 +112,12 @@ def test_real_data_in_integers_lose_nothing(real, tmp_path, name):
         X, y = real(name)
         order = np.random.default_rng(seed).permutation(len(X))
         train, test = order[: int(0.7 * len(X))], order[int(0.7 * len(X)) :]
-        exact = zipml.train((X[train], y[train]), strength=1e-3, seed=seed)
+        exact = zipml.train((X[train], y[train]), strength=1e-3, penalty_units="standard", seed=seed)
         best = np.mean((exact.decision(X[test]) - y[test]) ** 2)
         data = zipml.compress(X[train], y[train], path=tmp_path / f"{seed}", bits=6, samples=2, grid="byte", seed=seed)
         for gradient_bits in ratios:
             bits = {"model_bits": 8, "residual_bits": 8, "gradient_bits": gradient_bits}
-            model = zipml.train(data, strength=1e-3, seed=seed, step=exact.info["step"], **bits)
+            model = zipml.train(data, strength=1e-3, penalty_units="standard", seed=seed, step=exact.info["step"], **bits)
             assert model.info["engine"] == "integer"
             ratios[gradient_bits].append(np.mean((model.decision(X[test]) - y[test]) ** 2) / best)
     means = [float(np.mean(ratio)) for ratio in ratios.values()]
@@ -181,7 +181,7 @@ def test_resume_is_bit_for_bit(files, tmp_path, monkeypatch, options, stop_at):
     monkeypatch.setattr("zipml_codec.order.WINDOW_BYTES", 1)
     monkeypatch.setattr("zipml_codec.order.UNIT_BYTES", 2000)
     file, kept = files(**options), tmp_path / "c.npz"
-    training = {"epochs": 4, "batch": 70, "test_fraction": 0.25, "strength": 1e-3, "seed": 5}
+    training = {"epochs": 4, "batch": 70, "test_fraction": 0.25, "strength": 1e-3, "penalty_units": "standard", "seed": 5}
     whole = zipml.train(file, **training)
     taken, step = [], checkpoint.Track.step
 

@@ -44,7 +44,7 @@ class Saved:
     cursor: Cursor
     taken: int  # steps in all
     weights: NDArray[np.float32]
-    bias: float
+    bias: Any  # float, or one a target
     history: list[dict[str, Any]]
 
 
@@ -158,7 +158,7 @@ class Track:
             "taken": engine.steps,
             "history": history,
         }
-        write_arrays(self.path, "checkpoint", about, weights=engine.weights, bias=np.float32(engine.bias))
+        write_arrays(self.path, "checkpoint", about, weights=engine.weights, bias=np.asarray(engine.bias))
         self._last = time.monotonic()
 
 
@@ -171,7 +171,8 @@ def read(path: Path) -> tuple[dict[str, Any], Saved]:
                 raise FormatError(f"{path} is not a checkpoint of zipml train")
             if about["version"] > VERSION:
                 raise FormatError(f"{path}: checkpoint version {about['version']}; this zipml-codec reads up to {VERSION}")
-            weights, bias = content["weights"].astype(np.float32), float(content["bias"])
+            weights, bias = content["weights"].astype(np.float32), content["bias"]
+            bias = bias if bias.ndim else float(bias)
         saved = Saved(
             Plan(**about["plan"]),
             about["first_step"],

@@ -13,12 +13,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .engine import make_engine, noise_of
+from .engine import make_engine
 from .kernels import sgd as kernel
 from .order import WINDOW_BYTES
 from .plan import Plan, schedule
 from .sgd import Curvature, Fit, default_batch
-from .stream import TrainingData, Window
+from .stream import TrainingData, Window, noise_of
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 PILOT_ROWS, PILOT_ROWS_A_FEATURE, PILOT_BYTES = 65536, 10, 256 << 20
@@ -95,21 +95,23 @@ def _pilot(data: TrainingData, pilot: Window, orders: list[NDArray[np.uintp]], p
     steps_an_epoch = -(-len(orders[0]) // plan.batch)
     for epoch, order in enumerate(orders):
         steps = schedule(plan.schedule, plan.step, epoch, plan.epochs, steps_an_epoch)
-        window = Window(pilot.data, pilot.labels, pilot.numbers, order)
-        if not engine.run(window, steps, plan.threads)[2]:
+        if not engine.run(pilot.of(order), steps, plan.threads)[2]:
             return Fit(engine.weights.astype(np.float64), engine.bias, False)
     return Fit(engine.weights.astype(np.float64), engine.bias, bool(np.isfinite(engine.weights).all()))
 
 
 def _losses(data: TrainingData, pilot: Window, held: int, fit: Fit) -> tuple[NDArray[np.float64] | float, float]:
-    """(m.x - y)^2 of each held-out row, and x'Dx; infinite of a broken model."""
+    """(m.x - y)^2 of each held-out row, with its weight, and x'Dx, means of the targets; infinite of a broken model."""
     if not fit.finite:
         return np.inf, 0.0
-    rows = data.rows(kernel.MEAN, 0)
-    rows.hold(pilot.data[:held], pilot.labels[:held])
+    rows, features = data.rows(kernel.MEAN, 0), data.shape[1]
+    rows.hold(pilot.data[:held])
     with np.errstate(over="ignore", invalid="ignore"):
-        z = rows.predict(fit.weights.astype(np.float32), fit.bias, None, 1).astype(np.float64)
-        return (z - pilot.labels[:held]) ** 2, float(np.sum(noise_of(data) * fit.weights[: data.shape[1]] ** 2))
+        x = np.atleast_2d(fit.weights)[:, :features]
+        z = rows.values(1) @ x.astype(np.float32).T + fit.bias
+        squares = np.square(z - pilot.labels[:held].reshape(held, -1)).mean(axis=1)
+        own = 1.0 if pilot.weights is None else pilot.weights[:held].astype(np.float64)
+        return squares * own, float(np.sum(noise_of(data) * x**2)) / len(x) * float(np.mean(own))
 
 
 def judge(squares: NDArray[np.float64], added: NDArray[np.float64]) -> tuple[float, str]:

@@ -134,7 +134,7 @@ def _path(folder: Path, task: Task, bits: int, samples: int) -> Path:
 def _compare(task: Task, folder: Path) -> list[dict[str, Any]]:
     """float32, then codes of each width: bytes, loss on exact test rows, time."""
     float_bytes = task.X.nbytes + task.y.nbytes
-    model = train((task.X, task.y), loss=task.loss, strength=task.strength, epochs=EPOCHS)
+    model = train((task.X, task.y), loss=task.loss, strength=task.strength, penalty_units="standard", epochs=EPOCHS)
     exact = {"data": task.name, "bits": 32, "samples": None, "bytes": float_bytes, "ratio": 1.0, "compress_seconds": None}
     out: list[dict[str, Any]] = [exact | _measure(task, model)]
     for bits, samples in SETTINGS:
@@ -142,7 +142,7 @@ def _compare(task: Task, folder: Path) -> list[dict[str, Any]]:
         path = _path(folder, task, bits, samples)
         with compress(task.X, task.y, path=path, bits=bits, samples=samples, overwrite=True) as data:
             seconds = time.perf_counter() - start
-            model = train(data, loss=task.loss, strength=task.strength, epochs=EPOCHS)
+            model = train(data, loss=task.loss, strength=task.strength, penalty_units="standard", epochs=EPOCHS)
             row = {
                 "data": task.name, "bits": bits, "samples": samples, "bytes": data.file_bytes,
                 "ratio": float_bytes / data.file_bytes, "compress_seconds": seconds,
@@ -206,4 +206,4 @@ def _draw(figure: Any, axes: list[Any], tasks: tuple[Task, Task], folder: Path) 
 
 
 def _train(task: Task, data: Any, epochs: int) -> Model:
-    return train(data, loss=task.loss, strength=task.strength, epochs=epochs)
+    return train(data, loss=task.loss, strength=task.strength, penalty_units="standard", epochs=epochs)

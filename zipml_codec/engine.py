@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from .codec import Codec
 from .kernels import integer as integer_kernel
 from .kernels import sgd as kernel
+from .losses import LOSSES
+from .matrix import MatrixEngine
 from .plan import Plan
-from .stream import CodeRows, FloatRows, TrainingData, Window, inverse_std
+from .stream import CodeRows, FloatRows, TrainingData, Window, inverse_std, noise_of
 from .tables import grid_steps
 
 PACED_VALUES = 1 << 22  # of a window, from which on its time says something
@@ -30,7 +32,7 @@ T = TypeVar("T")
 class Engine(Protocol):
     """A model on its way, in standardised units."""
 
-    bias: float
+    bias: Any  # float, or one a target
     steps: int
 
     @property
@@ -44,13 +46,10 @@ class Engine(Protocol):
         """Steps over a window: the sum of losses, what rounding added to it in expectation, whether all is finite."""
 
 
-def noise_of(data: TrainingData) -> NDArray[np.float64]:
-    """D in standardised units."""
-    return data.noise * inverse_std(data.std) ** 2
-
-
 def make_engine(data: TrainingData, plan: Plan) -> Engine:
     """The engine that a plan names, with a zero model; see `engine_of`."""
+    if plan.engine == "matrix":
+        return MatrixEngine(data, plan)
     if plan.engine == "integer" and isinstance(data, CodeRows):
         return IntegerEngine(data, plan)
     if plan.engine == "dense" and isinstance(data, FloatRows):
@@ -58,8 +57,10 @@ def make_engine(data: TrainingData, plan: Plan) -> Engine:
     return FloatEngine(data, plan)
 
 
-def engine_of(data: TrainingData, model_bits: int, gradient_bits: int, estimator: int) -> str:
-    """Which engine serves: "integer", "dense" (float32 rows in float32) or "float"."""
+def engine_of(data: TrainingData, model_bits: int, gradient_bits: int, estimator: int, whole: bool = False) -> str:
+    """Which engine serves: "integer", "dense" (float32 rows in float32), "float", or "matrix" for what looks at whole batches."""
+    if whole or data.labels.ndim == 2:
+        return "matrix"
     if isinstance(data, CodeRows) and model_bits < 32 and estimator == kernel.MEAN and integer_form(data.codec):
         return "integer"
     if isinstance(data, FloatRows) and model_bits == 32 and gradient_bits == 32:
@@ -86,6 +87,20 @@ def integer_form(codec: Codec) -> tuple[NDArray[np.float64], NDArray[np.float64]
     if np.abs(places - nearest).max() > OFF_GRID:
         return None
     return low, (high - low) / steps, nearest.astype(np.uint8)
+
+
+def _of_plan(data: TrainingData, plan: Plan) -> dict[str, Any]:
+    """Loss and proximal step, as the kernels' states take them."""
+    out: dict[str, Any] = {}
+    if LOSSES[plan.loss].kernel:
+        out["loss"] = LOSSES[plan.loss].kernel
+    if (p := plan.penalty.proximal(data.std)) is not None:
+        out["proximal"] = p
+    return out
+
+
+def _of_rows(window: Window) -> dict[str, Any]:
+    return {} if window.weights is None else {"weights": window.weights}
 
 
 class _OfState:
@@ -175,11 +190,12 @@ class FloatEngine(_OfState):
         self._state = kernel.State(
             data.shape[1],
             plan.batch,
-            (plan.strength - plan.share * noise).astype(np.float32),
-            of_residual.astype(np.float32),
+            (-plan.share * noise).astype(np.float32),
+            of_residual.astype(np.float32) if LOSSES[plan.loss].squared else None,
             plan.model_bits,
             plan.gradient_bits,
             plan.seed,
+            **_of_plan(data, plan),
         )
         self._rows = data.rows(plan.estimator, 0)
         self._state.bias = plan.bias
@@ -190,7 +206,7 @@ class FloatEngine(_OfState):
 
     def run(self, window: Window, steps: NDArray[np.float32], threads: int) -> tuple[float, float, bool]:
         """Steps over a window."""
-        self._rows.hold(window.data, window.labels, window.numbers)
+        self._rows.hold(window.data, window.labels, window.numbers, **_of_rows(window))
         loss, noise, finite = self._state.run(self._rows, window.order, steps, threads)
         return loss, noise, finite
 
@@ -218,12 +234,13 @@ class IntegerEngine(_OfState):
         self._state = integer_kernel.IntegerState(
             features,
             plan.batch,
-            (plan.strength - plan.share * noise).astype(np.float32),
-            noise.astype(np.float32),
+            (-plan.share * noise).astype(np.float32),
+            noise.astype(np.float32) if LOSSES[plan.loss].squared else None,
             plan.model_bits,
             plan.gradient_bits,
             plan.residual_bits,
             plan.seed,
+            **_of_plan(data, plan),
         )
         self._state.bias = plan.bias
 
@@ -232,7 +249,7 @@ class IntegerEngine(_OfState):
 
     def run(self, window: Window, steps: NDArray[np.float32], threads: int) -> tuple[float, float, bool]:
         """Steps over a window."""
-        self._rows.hold(window.data, window.labels)
+        self._rows.hold(window.data, window.labels, **_of_rows(window))
         count = self._features * len(window.order)
         found: tuple[float, float, bool] = self._pace.run(
             threads, count, lambda threads: self._state.run(self._rows, window.order, steps, threads)
@@ -249,9 +266,10 @@ class DenseEngine(_OfState):
         self._state = integer_kernel.DenseState(
             features,
             plan.batch,
-            np.full(features, plan.strength, np.float32),
+            np.zeros(features, np.float32),
             data.mean.astype(np.float32),
             inverse_std(data.std).astype(np.float32),
+            **_of_plan(data, plan),
         )
         self._state.bias = plan.bias
 
@@ -261,7 +279,6 @@ class DenseEngine(_OfState):
     def run(self, window: Window, steps: NDArray[np.float32], threads: int) -> tuple[float, float, bool]:
         """Steps over a window."""
         count = self._features * len(window.order)
-        loss, finite = self._pace.run(
-            threads, count, lambda threads: self._state.run(window.data, window.labels, window.order, steps, threads)
-        )
+        given = (window.data, window.labels, window.order, steps)
+        loss, finite = self._pace.run(threads, count, lambda threads: self._state.run(*given, threads, **_of_rows(window)))
         return loss, 0.0, finite

@@ -369,13 +369,10 @@ def predict_to_csv(
                 line = io.StringIO()
                 csv.writer(line, lineterminator="\n").writerow([*kept, _untaken("prediction", list(kept))])
                 files[0].write(line.getvalue().encode())
-            if model.loss == "squared":
-                predicted = decision
-                texts = [repr(value) for value in decision.tolist()]
-            else:
-                predicted = np.where(decision >= 0, 1, -1)
-                texts = [str(value) for value in predicted.tolist()]
-            files[0].write(_lines(list(kept.values()), [[text] for text in texts]))
+            predicted = model.classes_of(decision)
+            whole = model.classes is not None and not np.isnan(predicted).any()
+            table = (predicted.astype(np.int64) if whole else predicted).reshape(len(predicted), -1).tolist()
+            files[0].write(_lines(list(kept.values()), [[repr(value) for value in row] for row in table]))
             rows += len(predicted)
             if labels is not None:
                 known, title = known + len(labels), name

@@ -28,10 +28,13 @@ class Model:
 
     Attributes
     ----------
-    coef : ndarray of shape (features,), float64
-    intercept : float
+    coef : ndarray of shape (features,), or (targets, features), float64
+        Of several targets, or one for each of more than two classes.
+    intercept : float, or ndarray of shape (targets,)
     loss : str
-        "squared", or "lssvm": predictions are then the sign, -1 or +1.
+        "squared", or "lssvm", "logistic" or "hinge": predictions are then classes.
+    classes : ndarray, or None
+        What the labels were, ascending: -1 and +1 where nothing else is known.
     columns : tuple of str, or None
         Names of the features.
     history : list of dict
@@ -47,34 +50,37 @@ class Model:
     def __init__(
         self,
         coef: NDArray[np.float64],
-        intercept: float,
+        intercept: Any,
         loss: str = "squared",
         columns: tuple[str, ...] | None = None,
         history: list[dict[str, Any]] | None = None,
         info: dict[str, Any] | None = None,
+        classes: NDArray[np.float64] | None = None,
     ) -> None:
-        self.coef, self.intercept, self.loss, self.columns = (
-            np.asarray(coef, np.float64),
-            float(intercept),
-            loss,
-            columns,
-        )
+        self.coef, self.loss, self.columns = np.asarray(coef, np.float64), loss, columns
+        self.intercept: Any = float(intercept) if self.coef.ndim == 1 else np.asarray(intercept, np.float64)
+        self.classes = None if loss == "squared" else np.asarray((-1.0, 1.0) if classes is None else classes, np.float64)
         self.history, self.info = history or [], info or {}
 
     def decision(self, X: Any) -> NDArray[np.float64]:
-        """Intercept + coef . row for the rows of an array, a `Dataset`, or a file, compressed or raw: float64 (rows,).
+        """Intercept + coef . row for the rows of an array, a `Dataset`, or a file, compressed or raw: float64 (rows,) or (rows, targets).
 
         A file with column names is read by name: columns that the model does not know, a label say, are left out.
         """
-        parts = [self.intercept + block @ self.coef for block in self._blocks(X)]
-        return np.concatenate(parts) if parts else np.empty(0)
+        parts = [self.intercept + block @ self.coef.T for block in self._blocks(X)]
+        return np.concatenate(parts) if parts else np.empty((0, *self.coef.shape[:-1]))
 
     def predict(self, X: Any) -> NDArray[np.float64]:
-        """Predictions, float64 (rows,): the decision, or its sign for "lssvm"."""
-        decision = self.decision(X)
-        if self.loss == "squared":
+        """Predictions, float64 (rows,), or (rows, targets): the decision, or the class that it stands for."""
+        return self.classes_of(self.decision(X))
+
+    def classes_of(self, decision: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The class of each decision, NaN of NaN; the decision itself where there are no classes."""
+        if self.classes is None:
             return decision
-        return np.where(np.isnan(decision), decision, np.where(decision >= 0, 1.0, -1.0))
+        if decision.ndim == 2 and len(self.classes) == decision.shape[1] > 2:
+            return np.where(np.isnan(decision).any(axis=1), np.nan, self.classes[decision.argmax(axis=1)])
+        return np.where(np.isnan(decision), decision, np.where(decision >= 0, self.classes[1], self.classes[0]))
 
     def _blocks(self, X: Any) -> Iterator[NDArray[np.float64]]:
         if isinstance(X, str | PathLike) and is_compressed(Path(X)):
@@ -101,8 +107,8 @@ class Model:
         return [columns.index(name) for name in self.columns]
 
     def _check_width(self, features: int, name: str) -> None:
-        if features != len(self.coef):
-            raise DataError(f"{name} has {features} features, the model {len(self.coef)}")
+        if features != self.coef.shape[-1]:
+            raise DataError(f"{name} has {features} features, the model {self.coef.shape[-1]}")
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to `path`: an .npz of arrays and one JSON text, never a pickle."""
@@ -115,7 +121,8 @@ class Model:
             "info": self.info,
             "columns": None if self.columns is None else list(self.columns),
         }
-        write_arrays(target, "model", about, coef=self.coef, intercept=np.float64(self.intercept))
+        of_classes = {} if self.classes is None else {"classes": self.classes}
+        write_arrays(target, "model", about, coef=self.coef, intercept=np.asarray(self.intercept), **of_classes)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Model:
@@ -138,7 +145,8 @@ class Model:
                     if not hasattr(content, "files") or "about" not in content.files:
                         raise FormatError(f"{source} is not a zipml model")
                     about = json.loads(content["about"].tobytes().decode())
-                    coef, intercept = content["coef"], float(content["intercept"])
+                    coef, intercept = content["coef"], content["intercept"]
+                    classes = content["classes"] if "classes" in content.files else None
         except FormatError:
             raise
         except FileNotFoundError as error:
@@ -161,12 +169,12 @@ class Model:
                 f"{source}: model version {about['version']}; this zipml-codec reads up to {MODEL_VERSION}"
             )
         columns = about["columns"]
-        return cls(
-            coef, intercept, about["loss"], None if columns is None else tuple(columns), about["history"], about["info"]
-        )
+        names = None if columns is None else tuple(columns)
+        return cls(coef, intercept, about["loss"], names, about["history"], about["info"], classes)
 
     def __repr__(self) -> str:
-        return f"Model({len(self.coef)} features, loss={self.loss!r})"
+        several = f"{len(self.coef)} targets, " if self.coef.ndim == 2 else ""
+        return f"Model({several}{self.coef.shape[-1]} features, loss={self.loss!r})"
 
 
 def is_compressed(path: Path) -> bool:

@@ -1,6 +1,6 @@
-"""Mini-batch SGD on the squared loss: schedules, step sizes from the data, epochs over a stream.
+"""Mini-batch SGD: schedules, step sizes from the data, epochs over a stream.
 
-Everything here is in standardised units: z = bias + x . (a - mean) / std. Loss of a row: (z - y)^2 / 2.
+Everything here is in standardised units: z = bias + x . (a - mean) / std.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from .arrays import check_choice, check_integer, check_number, check_seed
 from .checkpoint import Cursor, Track
-from .engine import make_engine, noise_of
+from .engine import make_engine
 from .errors import DivergenceError
 from .kernels import sgd as kernel
+from .losses import LOSSES
+from .matrix import MatrixEngine
 from .plan import Plan, schedule
-from .stream import Stream, TrainingData, Window
+from .stream import Stream, TrainingData, Window, noise_of
 
 SCALES = ("max", "l2")
 CURVATURE_ROWS, CURVATURE_VALUES = 4096, 16 << 20
 POWER_ITERATIONS = 30
 HALVINGS = 10
+EVALUATED_ROWS = 8192  # decoded together, for several targets
 SMALLEST_BATCH, LARGEST_BATCH = 64, 1024
 
 
@@ -99,22 +102,34 @@ def quantize_vector(v: ArrayLike, levels: int, scale: str = "max", seed: int = 0
 class Fit:
     """A model in standardised units and how it came about."""
 
-    weights: NDArray[np.float64]
-    bias: float
+    weights: NDArray[np.float64]  # (features,), or (targets, features)
+    bias: Any  # float, or (targets,)
     finite: bool
     history: list[dict[str, Any]] = field(default_factory=list)
+    report: dict[str, Any] = field(default_factory=dict)  # of the engine
 
 
 EpochEnd = Callable[[dict[str, Any]], None]
 
 
-def run(stream: Stream, plan: Plan, on_epoch: EpochEnd | None = None, track: Track | None = None) -> Fit:
-    """Train once. Stops early, `finite` False, where the model leaves the finite numbers.
+Beginning = tuple[NDArray[np.float64], Any]  # weights and intercept
+
+
+def run(
+    stream: Stream,
+    plan: Plan,
+    on_epoch: EpochEnd | None = None,
+    track: Track | None = None,
+    begin: Beginning | None = None,
+) -> Fit:
+    """Train once, from zero or `begin`. Stops early, `finite` False, where the model leaves the finite numbers.
 
     `track`, where given, keeps checkpoints, and says where to go on from and when to stop.
     """
     data = stream.data
     engine = make_engine(data, plan)
+    if begin is not None:
+        engine.weights[..., : data.shape[1]], engine.bias = begin
     history: list[dict[str, Any]] = []
     steps_an_epoch = -(-stream.train_rows // plan.batch)
     at = Cursor() if track is None else track.start(engine, history)
@@ -128,7 +143,7 @@ def run(stream: Stream, plan: Plan, on_epoch: EpochEnd | None = None, track: Tra
             at.steps += -(-len(window.order) // plan.batch)
             at.loss, at.noise = at.loss + part_loss, at.noise + part_noise
             if not finite:
-                return Fit(engine.weights[: data.shape[1]].astype(np.float64), engine.bias, False, history)
+                return Fit(engine.weights[..., : data.shape[1]].astype(np.float64), engine.bias, False, history)
             if track is not None:
                 track.step(engine, at, history)
         entry = {
@@ -138,23 +153,29 @@ def run(stream: Stream, plan: Plan, on_epoch: EpochEnd | None = None, track: Tra
             "seconds": time.perf_counter() - begun,
         }
         if stream.test_rows:
-            entry["test_loss"] = evaluate(stream, engine.weights, engine.bias, plan.threads, test=True)["loss"]
+            entry["test_loss"] = evaluate(stream, plan.loss, engine.weights, engine.bias, plan.threads, test=True)["loss"]
         history.append(entry)
         at = Cursor(epoch + 1)
         if on_epoch is not None:
             on_epoch(entry)
         if track is not None and track.epoch(engine, at, history):
             break
-    weights = engine.weights[: data.shape[1]].astype(np.float64)
-    return Fit(weights, engine.bias, bool(np.isfinite(weights).all()), history)
+    weights = engine.weights[..., : data.shape[1]].astype(np.float64)
+    report = engine.report() if isinstance(engine, MatrixEngine) else {}
+    return Fit(weights, engine.bias, bool(np.isfinite(weights).all()), history, report)
 
 
 def run_to_the_end(
-    stream: Stream, plan: Plan, on_epoch: EpochEnd | None, say: Callable[[str], None], track: Track | None = None
+    stream: Stream,
+    plan: Plan,
+    on_epoch: EpochEnd | None,
+    say: Callable[[str], None],
+    track: Track | None = None,
+    begin: Beginning | None = None,
 ) -> Fit:
     """Train; where that diverges, again from zero with half the step."""
     for _ in range(HALVINGS + 1):
-        fit = run(stream, plan, on_epoch, track)
+        fit = run(stream, plan, on_epoch, track, begin)
         if fit.finite:
             return fit
         say(f"training diverged at step size {plan.step:.3g}: starting again with half of it")
@@ -165,33 +186,54 @@ def run_to_the_end(
 
 
 def evaluate(
-    stream: Stream, weights: NDArray[np.float32], bias: float, threads: int, *, test: bool
+    stream: Stream, loss: str, weights: NDArray[np.float32], bias: Any, threads: int, *, test: bool
 ) -> dict[str, float]:
-    """Loss and accuracy of a model (padded float32 weights) on the test or the training rows, decoded.
+    """Loss and accuracy of a model (padded float32 weights) on the test or the training rows, decoded; the mean of all targets.
 
     The mean of (z - y)^2 / 2 over codes exceeds that over the data by x'Dx / 2 in expectation, which is subtracted.
+    Of classes one versus rest, an accuracy is that of the largest z.
     """
-    data = stream.data
+    data, of = stream.data, LOSSES[loss]
     rows = data.rows(kernel.MEAN, 0)
-    square = right = 0.0
+    total = right = weight = 0.0
     count = 0
+    several = weights.ndim == 2
     for window in stream.windows(0, test=test):
-        rows.hold(window.data, window.labels)
-        z = rows.predict(weights, bias, window.order, threads).astype(np.float64)
-        y = window.labels[window.order]
-        square += float(np.sum((z - y) ** 2))
-        right += float(np.sum((z >= 0) == (y > 0)))
-        count += len(y)
+        if several:
+            z = np.concatenate([
+                _decisions(rows, window, window.order[at : at + EVALUATED_ROWS], weights, bias, threads)
+                for at in range(0, len(window.order), EVALUATED_ROWS)
+            ] or [np.empty((0, len(weights)))])  # fmt: skip
+        else:
+            rows.hold(window.data, window.labels)
+            z = rows.predict(weights, bias, window.order, threads).astype(np.float64)
+        y = window.labels[window.order].astype(np.float64)
+        own = np.ones(len(y)) if window.weights is None else window.weights[window.order].astype(np.float64)
+        values = of.value(z, y)
+        total += float(np.sum((values.mean(axis=1) if several else values) * own))
+        right += float(np.sum(z.argmax(axis=1) == y.argmax(axis=1) if several else (z >= 0) == (y > 0)))
+        weight, count = weight + float(own.sum()), count + len(y)
     data.settle()
-    x = weights[: data.shape[1]].astype(np.float64)
-    added = float(np.sum(noise_of(data) * x**2))
-    return {"loss": (square / count - added) / 2, "accuracy": right / count, "rows": count} if count else {}
+    if not count:
+        return {}
+    x = np.atleast_2d(weights)[:, : data.shape[1]].astype(np.float64)
+    added = float(np.sum(noise_of(data) * x**2)) / len(x) if of.squared else 0.0
+    return {"loss": total / weight - added / 2 if weight else 0.0, "accuracy": right / count, "rows": count}
+
+
+def _decisions(
+    rows: kernel.Rows, window: Window, order: NDArray[np.uintp], weights: NDArray[np.float32], bias: Any, threads: int
+) -> NDArray[np.float64]:
+    """z of some rows for every target: (rows, targets)."""
+    rows.hold(window.data[order])
+    values = rows.values(threads)
+    return np.asarray((values @ weights[:, : values.shape[1]].T).astype(np.float64) + bias)
 
 
 def standardised(data: TrainingData, window: Window, count: int, threads: int) -> NDArray[np.float32]:
     """The first `count` rows of a window as standardised float32 values, less constant columns."""
     rows = data.rows(kernel.MEAN, 0)
-    rows.hold(window.data[:count], window.labels[:count])
+    rows.hold(window.data[:count])
     out, varying = rows.values(threads), data.std > 0
     return np.ascontiguousarray(out if varying.all() else out[:, varying])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ from .ahead import read_ahead
 from .arrays import as_rows
 from .codec import Codec
 from .dataset import Dataset
-from .errors import DataError
+from .errors import DataError, OptionError
 from .formats.shards import Places
 from .kernels import sgd as kernel
 from .labels import choose_label, label_title
@@ -22,12 +22,15 @@ BLOCK = 64
 KEPT_BYTES = 32 << 20  # data that are read once and kept
 PIECE_BYTES = 32 << 20  # windows that are handed on together, where that copies nothing
 Estimator = int
+Label = str | int | Sequence[str | int] | None
 
 
 class TrainingData(Protocol):
     """What the trainer needs of its rows. `exact`: numbers and values of rows that are kept exactly; None: all are.
 
     `label` is the name of what `labels` are, or the number where they have no names; None of the only ones without a name.
+    `labels` are (rows,), or (rows, targets) to train for several at once; `weights` those of the rows, None: all alike.
+    `numbered`: whether the trainer asks for the rows' numbers.
     """
 
     shape: tuple[int, int]
@@ -35,7 +38,9 @@ class TrainingData(Protocol):
     std: NDArray[np.float64]
     noise: NDArray[np.float64]
     labels: NDArray[np.float32]
-    label: str | int | None
+    label: str | int | list[str | int] | None
+    weights: NDArray[np.float32] | None
+    numbered: bool
     columns: tuple[str, ...] | None
     samples: int
     chunk_rows: int
@@ -64,6 +69,9 @@ class TrainingData(Protocol):
     def settle(self) -> None:
         """After rows were used: raise CorruptError where they changed meanwhile."""
 
+    def kept_column(self, name: str) -> NDArray[Any]:
+        """A column that is carried beside the features."""
+
     def rows(self, estimator: Estimator, draw_seed: int) -> kernel.Rows:
         """An empty kernel buffer that standardises rows by mean and std."""
 
@@ -74,23 +82,44 @@ def inverse_std(std: NDArray[np.float64]) -> NDArray[np.float64]:
     return out
 
 
+def noise_of(data: TrainingData) -> NDArray[np.float64]:
+    """D in standardised units."""
+    return data.noise * inverse_std(data.std) ** 2
+
+
 def padded(vector: ArrayLike) -> NDArray[np.float32]:
     """A float32 vector filled up with zeros to whole blocks of 64."""
     values = np.asarray(vector, np.float32)
     return np.pad(values, (0, -len(values) % BLOCK))
 
 
+def chosen_labels(
+    labels: NDArray[np.float32], label: Label, names: Sequence[str] | None, where: str
+) -> tuple[NDArray[np.float32], str | int | list[str | int] | None]:
+    """The labels that are meant, (rows,) or, where `label` is a list, (rows, targets), and their names."""
+    count = labels.shape[1] if labels.ndim == 2 else 1
+    if isinstance(label, list | tuple):
+        if not label:
+            raise OptionError("label=[] names no label")
+        numbers = [choose_label(one, names, count, where) for one in label]
+        titles = [label_title(names, number, count) for number in numbers]
+        chosen = np.ascontiguousarray(labels.reshape(len(labels), -1)[:, numbers])
+        return chosen, [title for title in titles if title is not None]
+    number = choose_label(label, names, count, where)
+    one = labels if labels.ndim == 1 else np.ascontiguousarray(labels[:, number])
+    return one, label_title(names, number, count)
+
+
 class CodeRows:
     """Packed rows of a zipml file."""
 
-    def __init__(self, data: Dataset, label: str | int | None = None) -> None:
-        labels, names, count = data.labels, data.label_names, data.labels_a_row
-        if labels is None:
+    def __init__(self, data: Dataset, label: Label = None) -> None:
+        if data.labels is None:
             raise DataError(f"{data.path} has no labels to train on: compress it with y (--label)")
-        number = choose_label(label, names, count, str(data.path))
-        self.labels = labels if labels.ndim == 1 else np.ascontiguousarray(labels[:, number])
-        self.label = label_title(names, number, count)
+        self.labels, self.label = chosen_labels(data.labels, label, data.label_names, str(data.path))
+        self.weights: NDArray[np.float32] | None = None
         self._data, self._codec = data, data.codec
+        self.numbered = data.samples > 1
         self.shape, self.columns, self.samples = data.shape, data.columns, data.samples
         self.mean, self.std, self.noise = data.mean, data.std, data.noise
         self.chunk_rows, self.row_bytes, self.row_offset = data.chunk_rows, data.stride, data.row_offset
@@ -129,6 +158,25 @@ class CodeRows:
         """What the codes mean."""
         return self._codec
 
+    @property
+    def has_exact_copy(self) -> bool:
+        """Whether the file holds all rows in exact form too (`--keep-exact`)."""
+        return self._data.has_exact_copy
+
+    def kept_column(self, name: str) -> NDArray[Any]:
+        """A column that was carried through, by its name."""
+        if name not in self._data.kept:
+            raise OptionError(f"{self.name} has no kept column {name!r}: compress with keep={name!r} (--keep)")
+        return np.asarray(self._data.kept[name])
+
+    def exact_rows(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Rows in exact form, by their numbers in the file: (m, features)."""
+        return self._data.exact_rows(numbers)
+
+    def decoded(self, rows: slice, threads: int) -> NDArray[np.float32]:
+        """Decoded rows, (m, features)."""
+        return self._data.decode(rows, threads)
+
     def rows(self, estimator: Estimator, draw_seed: int) -> kernel.Rows:
         """An empty buffer of packed rows."""
         return code_rows(self._codec, self.mean, self.std, estimator, draw_seed)
@@ -159,18 +207,20 @@ def code_rows(
 class FloatRows:
     """Rows of a float32 array: the same training on exact data, to compare with."""
 
-    samples, row_offset, cold = 1, 0, False
+    samples, row_offset, cold, numbered = 1, 0, False, False
     columns: tuple[str, ...] | None = None
     places: Places | None = None
     exact: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
 
-    def __init__(self, X: ArrayLike, y: ArrayLike, label: str | int | None = None) -> None:
+    def __init__(self, X: ArrayLike, y: ArrayLike, label: Label = None) -> None:
         self._x = as_rows(X)
         labels = np.asarray(y, np.float32)
-        count = max(1, labels.shape[1]) if labels.ndim == 2 else 1
-        number = choose_label(label, None, count, "y")
-        self.labels = np.ascontiguousarray(labels[:, number] if count > 1 else labels).reshape(-1)
-        self.label = label_title(None, number, count)
+        if labels.ndim == 2 and labels.shape[1] == 1 and not isinstance(label, list | tuple):
+            labels = labels[:, 0]
+        if labels.ndim not in (1, 2) or 0 in labels.shape[1:]:
+            raise DataError(f"y must be a vector, or a matrix of a column for each label; got shape {labels.shape}")
+        self.labels, self.label = chosen_labels(np.ascontiguousarray(labels), label, None, "y")
+        self.weights: NDArray[np.float32] | None = None
         if len(self._x) != len(self.labels):
             raise DataError(f"X has {len(self._x)} rows, y {len(self.labels)}")
         if len(self._x) == 0 or self._x.shape[1] == 0:
@@ -201,6 +251,10 @@ class FloatRows:
     def settle(self) -> None:
         """Nothing."""
 
+    def kept_column(self, name: str) -> NDArray[Any]:
+        """Refused: rows of an array have no columns beside them."""
+        raise OptionError(f"sample_weight={name!r} is the name of a column; rows of an array have none: give the weights")
+
     def rows(self, estimator: Estimator, draw_seed: int) -> kernel.Rows:
         """An empty buffer of float32 rows."""
         return kernel.Rows(self.shape[1], mean=padded(self.mean), scale=padded(inverse_std(self.std)))
@@ -210,9 +264,18 @@ class Window:
     """Rows in memory: a buffer, and which of its rows to take, in order."""
 
     def __init__(
-        self, data: NDArray[Any], labels: NDArray[np.float32], numbers: NDArray[np.uint64] | None, order: NDArray[np.uintp]
+        self,
+        data: NDArray[Any],
+        labels: NDArray[np.float32],
+        numbers: NDArray[np.uint64] | None,
+        order: NDArray[np.uintp],
+        weights: NDArray[np.float32] | None = None,
     ) -> None:
-        self.data, self.labels, self.numbers, self.order = data, labels, numbers, order
+        self.data, self.labels, self.numbers, self.order, self.weights = data, labels, numbers, order, weights
+
+    def of(self, order: NDArray[np.uintp]) -> Window:
+        """The same buffer in another order."""
+        return Window(self.data, self.labels, self.numbers, order, self.weights)
 
 
 class Stream:
@@ -241,7 +304,7 @@ class Stream:
         self._whole: NDArray[Any] | None = None
         self._rows: NDArray[Any] | None = None  # `_whole` without what fills up the last chunk
         self._places: Places | None = None  # of rows in it
-        self._labels = data.labels
+        self._labels, self._weights = data.labels, data.weights
         self._numbers: NDArray[np.uint64] | None = None
 
     def _all_rows(self) -> NDArray[Any] | None:
@@ -254,13 +317,14 @@ class Stream:
             elif self._whole is not None and self.data.places is not None:
                 self._rows, self._places = self._whole, self.data.places
                 self._labels = self._places.spread(self.data.labels)
+                self._weights = None if self.data.weights is None else self._places.spread(self.data.weights)
                 return self._whole
             self._rows = None if self._whole is None else self._whole[: self.data.shape[0]]
         return self._whole
 
     def _row_numbers(self, rows: NDArray[np.uint64] | None) -> NDArray[np.uint64] | None:
         """Numbers of rows in the data they came from, where the trainer draws samples by them."""
-        if self.data.samples < 2:
+        if not self.data.numbered:
             return None
         if rows is not None:
             return rows + np.uint64(self.data.row_offset)
@@ -288,7 +352,9 @@ class Stream:
             places = order.shuffle(np.arange(len(buffer), dtype=np.uint64), number)
             listed = (chunks[:, None] * order.unit + np.arange(order.unit)).reshape(-1)
             numbers: NDArray[np.uint64] = listed[listed < rows].astype(np.uint64)
-            yield Window(buffer, data.labels[numbers], self._row_numbers(numbers), self._part(places, numbers, test))
+            weights = None if data.weights is None else data.weights[numbers]
+            order_ = self._part(places, numbers, test)
+            yield Window(buffer, data.labels[numbers], self._row_numbers(numbers), order_, weights)
 
     def _mapped(self, epoch: int, test: bool, threads: int) -> Iterator[Window]:
         """Windows of one array: orders of its rows, several windows in one."""
@@ -302,7 +368,8 @@ class Stream:
                     data.prepare(whole, row, min(row + order.unit, count))
             numbers = order.rows_of(first, first + together, threads)
             part = self._part(numbers, None, test)
-            yield Window(rows, self._labels, self._row_numbers(None), part if self._places is None else self._places.of(part))
+            places = part if self._places is None else self._places.of(part)
+            yield Window(rows, self._labels, self._row_numbers(None), places, self._weights)
 
     def _part(self, places: NDArray[np.uint64], rows: NDArray[np.uint64] | None, test: bool) -> NDArray[np.uintp]:
         """Of a window's places, those of training or of test rows; `rows`: the row of each place, its own number where None."""
@@ -330,8 +397,8 @@ class Stream:
             skipped = min(done, whole)
             done -= skipped
             if skipped < whole:
-                yield Window(window.data, window.labels, window.numbers, window.order[skipped:whole])
-            left = Window(window.data, window.labels, window.numbers, window.order[whole:])
+                yield window.of(window.order[skipped:whole])
+            left = window.of(window.order[whole:])
         if left is not None and len(left.order) and not done:
             yield left
 
@@ -341,9 +408,10 @@ class Stream:
         parts = [part for part in self._sampled(share) if len(part.data)]
         data = np.concatenate([part.data for part in parts])[:count]
         labels = np.concatenate([part.labels for part in parts])[:count]
-        kept = [part.numbers for part in parts if part.numbers is not None]
+        numbers, weights = _joined([part.numbers for part in parts]), _joined([part.weights for part in parts])
         self.data.settle()
-        return Window(data, labels, np.concatenate(kept)[:count] if kept else None, np.arange(len(data), dtype=np.uintp))
+        order = np.arange(len(data), dtype=np.uintp)
+        return Window(data, labels, _cut(numbers, count), order, _cut(weights, count))
 
     def _sampled(self, share: float) -> Iterator[Window]:
         generator = np.random.Generator(np.random.Philox(self.seed))
@@ -354,21 +422,29 @@ class Stream:
 
 def _picked(window: Window, keep: NDArray[np.uintp]) -> Window:
     """Some rows of a window as a window of their own."""
-    numbers = None if window.numbers is None else window.numbers[keep]
-    return Window(window.data[keep], window.labels[keep], numbers, np.arange(len(keep), dtype=np.uintp))
+    numbers, weights = (None if array is None else array[keep] for array in (window.numbers, window.weights))
+    return Window(window.data[keep], window.labels[keep], numbers, np.arange(len(keep), dtype=np.uintp), weights)
 
 
 def _join(left: Window, window: Window) -> Window:
     """What is left of one window before the next: of one array just the orders, else the few rows with the next buffer."""
     if left.data is window.data:
-        return Window(window.data, window.labels, window.numbers, np.concatenate([left.order, window.order]))
+        return window.of(np.concatenate([left.order, window.order]))
     few = _picked(left, left.order)
-    numbers = None
-    if few.numbers is not None and window.numbers is not None:
-        numbers = np.concatenate([few.numbers, window.numbers])
     return Window(
         np.concatenate([few.data, window.data]),
         np.concatenate([few.labels, window.labels]),
-        numbers,
+        _joined([few.numbers, window.numbers]),
         np.concatenate([few.order, window.order + np.uintp(len(few.data))]),
+        _joined([few.weights, window.weights]),
     )
+
+
+def _joined(parts: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+    """Parts in one; None where there are none."""
+    kept = [part for part in parts if part is not None]
+    return np.concatenate(kept) if kept else None
+
+
+def _cut(array: NDArray[Any] | None, count: int) -> NDArray[Any] | None:
+    return None if array is None else array[:count]

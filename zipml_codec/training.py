@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,19 @@ from numpy.typing import NDArray
 
 from .arrays import check_choice, check_integer, check_number, check_seed, thread_count
 from .checkpoint import EVERY, Track
+from .classes import row_weights, signs_of
 from .dataset import Dataset
 from .debias import LOSS_FLOOR, SHARES, choose_share, pilot_rows
 from .engine import engine_of
 from .errors import DataError, OptionError
 from .kernels import sgd as kernel
+from .losses import LOSSES
+from .matrix import check_samples
 from .model import Model
 from .order import held_out
+from .penalties import make_penalty
 from .plan import SCHEDULES, Plan
+from .polynomial import MAX_DEGREE, Options, approximate
 from .sgd import (
     Curvature,
     Fit,
@@ -35,11 +40,10 @@ from .sgd import (
     sample_rows,
     standardised,
 )
-from .stream import CodeRows, FloatRows, Stream, TrainingData, Window, inverse_std, padded
+from .stream import CodeRows, FloatRows, Label, Stream, TrainingData, Window, inverse_std, padded
 
-LOSSES = ("squared", "lssvm")
-PENALTIES = ("l2", "none")
-DEBIAS = ("auto", "diagonal", "collapsed", "double-sampling", "naive")
+DEBIAS = ("auto", "diagonal", "collapsed", "double-sampling", "naive", "chebyshev", "refetch", "sketch")
+OF_SLOPES = ("chebyshev", "refetch", "sketch")  # for losses that are not squared
 ESTIMATORS = {"collapsed": kernel.COLLAPSED, "double-sampling": kernel.DOUBLE}
 
 EXACT_ROWS = 100  # fewer say little about an accuracy
@@ -47,7 +51,7 @@ EXACT_ROWS = 100  # fewer say little about an accuracy
 AUTO = ("auto",)
 AUTO_BITS = 8
 #: of a plan, what the user asks for: the rest is found
-PLANNED = ("epochs", "batch", "schedule", "strength", "model_bits", "gradient_bits", "residual_bits", "seed")
+PLANNED = ("epochs", "batch", "schedule", "model_bits", "gradient_bits", "residual_bits", "seed", "sketch_size", "failure")
 
 logger = logging.getLogger("zipml_codec")
 
@@ -55,18 +59,30 @@ logger = logging.getLogger("zipml_codec")
 def train(
     data: Any,
     *,
-    label: str | int | None = None,
+    label: Label = None,
     loss: str = "squared",
     penalty: str = "l2",
     strength: float = 0.0,
+    l1_ratio: float = 0.5,
+    bounds: Any = None,
+    radius: float | None = None,
+    penalty_units: str = "data",
+    sample_weight: Any = None,
+    class_weight: Any = None,
     epochs: int = 20,
     batch: int | None = None,
     step: float | None = None,
     schedule: str = "cosine",
     debias: str = "auto",
+    degree: int = 3,
+    span: float = 4.0,
+    gap: float = 0.25,
+    sketch_size: int = 128,
+    failure: float = 0.01,
     model_bits: int | str = "auto",
     gradient_bits: int = 32,
     residual_bits: int | str = "auto",
+    start: Model | None = None,
     test_fraction: float = 0.0,
     tolerance: float = 0.0,
     checkpoint: str | PathLike[str] | None = None,
@@ -78,22 +94,35 @@ def train(
 ) -> Model:
     """Train a linear model by mini-batch SGD, straight from the codes.
 
-    Minimises, over standardised coefficients x and a free intercept b0,
+    Minimises, over coefficients c in the data's units and a free intercept,
 
-        mean over rows of (z - y)^2 / 2  +  strength * |x|^2 / 2,      z = b0 + sum_f x_f (a_f - mean_f) / std_f
+        mean over rows of w loss(z, y)  +  penalty(c),      z = intercept + c . a
 
-    mean and std being those of the data before rounding; the model that comes back is in the data's own units.
-    "lssvm" is the same objective with labels -1 and +1, the least-squares support vector machine, (1 - y z)^2 / 2.
+    in standardised coordinates, x_f = c_f std_f: mean and std are those of the data before rounding, and are never stored.
 
     Parameters
     ----------
     data : Dataset, str or path, or tuple (X, y)
         A compressed file, or float rows: the same algorithm on exact data, to compare with.
-    label : str or int, optional
-        Which of several labels to train for: its name, or its number, counted from 0.
-    loss : {"squared", "lssvm"}
-    penalty : {"l2", "none"}
-    strength : float
+    label : str or int, or list of them, optional
+        Which of several labels to train for: its name, or its number, counted from 0. A list: several at once, one pass over
+        the codes for all of them.
+    loss : {"squared", "lssvm", "logistic", "hinge"}
+        (z - y)^2 / 2; for classes, labels -1 and +1, or 0 and 1, or more than two whole numbers, one versus rest:
+        (1 - y z)^2 / 2, the least-squares support vector machine; log(1 + exp(-y z)); max(0, 1 - y z).
+    penalty : {"l2", "none", "l1", "elastic-net", "nonnegative", "box", "l2-ball", "l1-ball"}
+        strength |c|^2 / 2; strength |c|_1; strength (l1_ratio |c|_1 + (1 - l1_ratio) |c|^2 / 2); c >= 0; low <= c <= high;
+        |c| <= radius; |c|_1 <= radius. By proximal steps, the intercept left out.
+    strength, l1_ratio : float
+    bounds : pair (low, high), optional
+        Numbers, one a feature, or None; with penalty="box", and with any other that is not a ball.
+    radius : float, optional
+    penalty_units : {"data", "standard"}
+        Whether the penalty is on c, or on standardised coefficients c_f std_f.
+    sample_weight : array_like of shape (rows,), or str, optional
+        w, scaled to a mean of 1; or the name of a kept column that holds it. The correction of `debias` takes weights for
+        independent of a row's values, but for "collapsed".
+    class_weight : {None, "balanced"} or dict, optional
     epochs : int
     batch : int, optional
         Rows of a step. Default: a power of two near rows/128, within 64..1024.
@@ -102,11 +131,19 @@ def train(
         norms R of a sample of rows.
     schedule : {"cosine", "inverse"}
         Decay of the step over all epochs to zero, or alpha / epoch, the paper's.
-    debias : {"auto", "diagonal", "collapsed", "double-sampling", "naive"}
-        The gradient's estimator (ZipML, section 2.2). naive: as if codes were exact, biased by Var(m_f) x_f;
-        double-sampling: the paper's, two samples drawn at random; collapsed: its expectation given the code (both need
-        samples >= 2); diagonal: subtract the mean variance D, which the file holds. auto: diagonal with the share of D that
-        serves best on held-out rows, none where that is unsure; `Model.info` says which and why.
+    debias : {"auto", "diagonal", "collapsed", "double-sampling", "naive", "chebyshev", "refetch", "sketch"}
+        The gradient's estimator. For squared losses (ZipML, section 2.2): naive, as if codes were exact, biased by
+        Var(m_f) x_f; double-sampling: the paper's, two samples drawn at random; collapsed: its expectation given the code (both
+        need samples >= 2); diagonal: subtract the mean variance D, which the file holds. auto: diagonal with the share of D
+        that serves best on held-out rows, none where that is unsure; `Model.info` says which and why.
+        For the logistic loss and the hinge (section 4) auto is naive, on the mean code, and there are chebyshev: slopes as
+        polynomials of a degree, from products of independent samples, with samples >= degree + 1; and, for the hinge and files
+        with an exact copy (`keep_exact`), refetch: rows are fetched exactly where rounding may have moved them over the hinge;
+        sketch: fewer of them, by random projections, each wrong with a probability of `failure`.
+    degree, span, gap : int, float, float
+        Of chebyshev: the polynomial's degree, the margins -span..span that it is fitted on, and how near the hinge it is not.
+    sketch_size, failure : int, float
+        Of sketch: numbers that it keeps of each row in memory.
     model_bits : {"auto", 32, 16, 8, 4}
         Unbiased rounding of the model before each batch (the paper's Q_m). Below 32, and with levels that are uniform or on the
         byte grid, everything is computed in integers, from the packed codes, at the speed of memory. auto: 8 bits so, which
@@ -115,6 +152,8 @@ def train(
         Unbiased rounding of each gradient (Q_g).
     residual_bits : {"auto", 16, 8, 4}
         Unbiased rounding of the residuals z - y in integer training. auto: as the model's.
+    start : Model, optional
+        Where to begin from, instead of zero.
     test_fraction : float
         Share of rows, chosen by their numbers and the seed, that are not trained on but measured after each epoch.
     tolerance : float
@@ -150,21 +189,28 @@ def train(
     OptionError
         Options that do not fit, or that the data's samples do not allow; several labels, and none of them named.
     DataError
-        No labels, labels other than -1 and +1 for lssvm, no training rows.
+        No labels, labels that are no classes, one class only, no training rows.
     OutputError
         The checkpoint cannot be written, or its name is that of another file.
     DivergenceError
         The step given is too large, even halved ten times.
     """
-    check_choice("loss", loss, LOSSES)
-    check_choice("penalty", penalty, PENALTIES)
+    check_choice("loss", loss, tuple(LOSSES))
+    chosen = make_penalty(penalty, strength, l1_ratio, bounds, radius, penalty_units)
     check_choice("schedule", schedule, SCHEDULES)
     check_choice("debias", debias, DEBIAS)
     test_fraction = check_number("test_fraction", test_fraction, 0, 0.99)
     given, bits = check_step(step), check_bits("model_bits", model_bits, AUTO)
+    polynomial = Options(
+        check_integer("degree", degree, 0, MAX_DEGREE),
+        check_number("span", span, 0, open_low=True),
+        check_number("gap", gap, 0),
+    )
     source = training_data(data, label)
-    _check(source, loss, debias)
     workers, seed = thread_count(threads), check_seed(seed)
+    classes = _set_labels(source, loss, sample_weight, class_weight, seed, test_fraction)
+    chosen.bounds(source.std)  # refuses bounds of another length
+    _check(source, loss, debias, polynomial)
     stream = Stream(source, seed, test_fraction)
     if stream.train_rows < 1:
         raise DataError(f"{source.name}: no training rows are left by test_fraction={test_fraction}")
@@ -173,22 +219,32 @@ def train(
     if resume and checkpoint is None:
         raise OptionError("resume goes on from a checkpoint: name it with checkpoint=")
     estimator = ESTIMATORS.get(debias, kernel.MEAN)
-    model_width, residual_width = _widths(source, bits, check_bits("residual_bits", residual_bits, AUTO), estimator)
+    whole = chosen.ball or debias in OF_SLOPES
+    whole |= bool(LOSSES[loss].kernel or source.weights is not None or chosen.proximal(source.std) is not None)  # TEMPORARY: kernels
+    model_width, residual_width = _widths(source, bits, check_bits("residual_bits", residual_bits, AUTO), estimator, whole)
     plan = Plan(
         epochs=check_integer("epochs", epochs, 1),
         batch=size,
         step=given or 0.0,
         schedule=schedule,
-        strength=check_number("strength", strength, 0) if penalty == "l2" else 0.0,
+        loss=loss,
+        penalty=chosen,
         model_bits=model_width,
         gradient_bits=int(check_bits("gradient_bits", gradient_bits, ())),
         residual_bits=residual_width,
         estimator=estimator,
+        slopes=debias if debias in OF_SLOPES else "codes",
+        polynomial=polynomial,
+        sketch_size=check_integer("sketch_size", sketch_size, 1, 65536),
+        failure=check_number("failure", failure, 0, 1, open_low=True),
         seed=seed,
         threads=workers,
     )
-    plan.engine = engine_of(source, plan.model_bits, plan.gradient_bits, estimator)
-    asked = _asked(source, plan, loss, debias, given, test_fraction)
+    plan.engine = engine_of(source, plan.model_bits, plan.gradient_bits, estimator, whole)
+    if plan.engine == "matrix" and estimator != kernel.MEAN:
+        raise OptionError(f"debias={debias!r} is for one label, and penalties that are no balls: use 'diagonal' or 'auto'")
+    begin = None if start is None else _beginning(start, source)
+    asked = _asked(source, plan, debias, given, test_fraction, begin)
     track = Track(
         None if checkpoint is None else Path(checkpoint),
         asked,
@@ -207,7 +263,7 @@ def train(
         logger.info("going on at epoch %d, step %d of %s", saved.cursor.epoch + 1, saved.cursor.steps, checkpoint)
     logger.info("training in %s", _engine_says(plan))
     on_epoch = progress if callable(progress) else print_epoch if progress else None
-    fit, reason = _fit(stream, plan, first_step, on_epoch, debias == "auto", reason, track)
+    fit, reason = _fit(stream, plan, first_step, on_epoch, debias == "auto", reason, track, begin)
     info = {
         "label": source.label,
         "rows": source.shape[0],
@@ -218,7 +274,7 @@ def train(
         "schedule": schedule,
         "epochs": len(fit.history),
         "penalty": penalty,
-        "strength": plan.strength,
+        "strength": chosen.strength,
         "debias": debias,
         "share": plan.share,
         "debias_reason": reason,
@@ -227,15 +283,40 @@ def train(
         "gradient_bits": plan.gradient_bits,
         "residual_bits": plan.residual_bits if plan.engine == "integer" else 32,
         "seed": seed,
-    } | _final(stream, fit, workers, bool(np.isin(source.labels[:4096], (-1, 1)).all()))
+    } | fit.report | _final(stream, fit, loss, workers)
+    info["objective"] = info["train_loss"] + chosen.value(fit.weights, source.std)
     coef = fit.weights * inverse_std(source.std)
-    return Model(coef, fit.bias - float(coef @ source.mean), loss, source.columns, fit.history, info)
+    return Model(coef, fit.bias - coef @ source.mean, loss, source.columns, fit.history, info, classes)
 
 
-def _widths(source: TrainingData, model_bits: int | str, residual_bits: int | str, estimator: int) -> tuple[int, int]:
+def _set_labels(
+    source: TrainingData, loss: str, sample_weight: Any, class_weight: Any, seed: int, test_fraction: float
+) -> NDArray[np.float64] | None:
+    """Turn labels into -1 and +1 where they are classes, which are returned, and set the rows' weights."""
+    original, signs = source.labels, LOSSES[loss].signs
+    if isinstance(sample_weight, str):
+        sample_weight = source.kept_column(sample_weight)
+    counted = ~held_out(seed, test_fraction, 0, source.shape[0]) if test_fraction else None
+    source.weights = row_weights(sample_weight, class_weight, original, counted, signs)
+    if not signs:
+        return None
+    source.labels, classes = signs_of(original, loss, source.name)
+    return classes
+
+
+def _beginning(start: Model, source: TrainingData) -> tuple[NDArray[np.float64], Any]:
+    """A model in standardised units."""
+    if start.coef.shape[-1] != source.shape[1] or np.ndim(start.intercept) != source.labels.ndim - 1:
+        raise OptionError(f"start is a model of {start!r}; {source.name} has {source.shape[1]} features")
+    return start.coef * source.std, start.intercept + start.coef @ source.mean
+
+
+def _widths(
+    source: TrainingData, model_bits: int | str, residual_bits: int | str, estimator: int, whole: bool
+) -> tuple[int, int]:
     """Bits of model and residual, where they were left open: integers where the codes allow it."""
     if model_bits == "auto":
-        integers = engine_of(source, AUTO_BITS, 32, estimator) == "integer"
+        integers = engine_of(source, AUTO_BITS, 32, estimator, whole) == "integer"
         model_bits = AUTO_BITS if integers else 32
     if residual_bits == "auto":
         residual_bits = AUTO_BITS if model_bits == 32 else model_bits
@@ -243,13 +324,23 @@ def _widths(source: TrainingData, model_bits: int | str, residual_bits: int | st
 
 
 def _asked(
-    source: TrainingData, plan: Plan, loss: str, debias: str, step: float | None, test_fraction: float
+    source: TrainingData,
+    plan: Plan,
+    debias: str,
+    step: float | None,
+    test_fraction: float,
+    begin: tuple[NDArray[np.float64], Any] | None,
 ) -> dict[str, Any]:
     """What makes one run another: options and data, in a form that JSON keeps."""
     values = np.concatenate([source.mean, source.std, source.noise])
+    beside = [source.weights, *([] if begin is None else map(np.asarray, begin))]
+    digests = [None if array is None else xxhash.xxh3_64_hexdigest(np.ascontiguousarray(array).tobytes()) for array in beside]
     return {
         "label": source.label,
-        "loss": loss,
+        "loss": plan.loss,
+        **{"penalty" if name == "kind" else name: value for name, value in asdict(plan.penalty).items()},
+        **asdict(plan.polynomial),
+        "weights and start": digests,
         "debias": debias,
         "step": step,
         "test_fraction": test_fraction,
@@ -261,6 +352,8 @@ def _asked(
 def _engine_says(plan: Plan) -> str:
     if plan.engine == "integer":
         return f"integers: model of {plan.model_bits} bits, residuals of {plan.residual_bits}"
+    if plan.engine == "matrix":
+        return "float32, whole batches decoded"
     return "float32" + ("" if plan.engine == "dense" else ", rows decoded inside the cache")
 
 
@@ -269,13 +362,18 @@ def _prepare(stream: Stream, plan: Plan, given: float | None, debias: str) -> tu
     source = stream.data
     pilot = stream.sample(pilot_rows(source))
     curvature = curvature_of(standardised(source, pilot, sample_rows(source.shape[1]), plan.threads))
-    plan.bias = float(pilot.labels.mean(dtype=np.float64))
-    plan.step = first_step = given or curvature.step(plan.batch)
+    loss = LOSSES[plan.loss]
+    if loss.squared:
+        means: Any = pilot.labels.mean(axis=0, dtype=np.float64)
+        plan.bias = means.tolist()
+    elif pilot.labels.ndim == 2:
+        plan.bias = [0.0] * pilot.labels.shape[1]
+    plan.step = first_step = given or curvature.step(plan.batch) / loss.smoothness
     plan.share, reason = _share(source, pilot, plan, curvature, debias)
     return first_step, reason
 
 
-def training_data(data: Any, label: str | int | None = None) -> TrainingData:
+def training_data(data: Any, label: Label = None) -> TrainingData:
     """A Dataset, a path to one, or (X, y) as rows to train on."""
     if isinstance(data, str | PathLike):
         return CodeRows(Dataset(data), label)
@@ -286,23 +384,36 @@ def training_data(data: Any, label: str | int | None = None) -> TrainingData:
     raise OptionError(f"data must be a Dataset, the path of one, or a tuple (X, y); got {type(data).__name__}")
 
 
-def _check(source: TrainingData, loss: str, debias: str) -> None:
+def _check(source: TrainingData, loss: str, debias: str, polynomial: Options) -> None:
+    """Refuse an estimator that the loss or the data do not allow."""
+    if LOSSES[loss].squared:
+        if debias in OF_SLOPES:
+            raise OptionError(f"debias={debias!r} is for loss='logistic' or 'hinge'; loss={loss!r} takes 'diagonal' or 'auto'")
+    elif debias in ("diagonal", *ESTIMATORS):
+        raise OptionError(
+            f"loss={loss!r} cannot be debiased by {debias!r}: its slope is not linear; use 'naive', 'chebyshev'"
+            + (", 'refetch' or 'sketch'" if loss == "hinge" else "")
+        )
     if debias in ESTIMATORS and source.samples < 2 and np.any(source.noise):
         raise OptionError(
             f"debias={debias!r} needs codes of samples >= 2; {source.name} has 1: use 'diagonal' or 'auto'"
         )
-    if debias in ESTIMATORS and not np.any(source.noise):
+    if debias in (*ESTIMATORS, *OF_SLOPES) and not np.any(source.noise):
         raise OptionError(f"debias={debias!r} has nothing to correct: {source.name} holds no stochastic codes")
-    if loss == "lssvm":
-        wrong = ~np.isin(source.labels, (-1, 1))
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise DataError(
-                f"{source.name}: row {row + 1}: the label is {source.labels[row]:g}; loss='lssvm' takes -1 and +1"
-            )
+    if debias == "chebyshev":
+        check_samples(source.samples, polynomial.degree, source.name)
+        approximate(loss, polynomial)
+    if debias in ("refetch", "sketch"):
+        if loss != "hinge":
+            raise OptionError(f"debias={debias!r} is for loss='hinge', whose slope needs a sign alone; loss={loss!r} needs all")
+        if not isinstance(source, CodeRows) or not source.has_exact_copy:
+            raise OptionError(f"debias={debias!r}: {source.name} has no exact copy of its rows: compress with keep_exact=True (--keep-exact)")
+        source.numbered = True
 
 
 def _share(source: TrainingData, pilot: Window, plan: Plan, curvature: Curvature, debias: str) -> tuple[float, str]:
+    if not LOSSES[plan.loss].squared:
+        return 0.0, "as asked" if debias != "auto" else f"rounding's effect on loss={plan.loss!r} cannot be subtracted: mean codes"
     if debias == "auto":
         return choose_share(source, pilot, plan, curvature)
     return (1.0 if debias == "diagonal" else 0.0), "as asked"
@@ -316,12 +427,13 @@ def _fit(
     fall_back: bool,
     reason: str,
     track: Track,
+    begin: tuple[NDArray[np.float64], Any] | None,
 ) -> tuple[Fit, str]:
     """The run on all rows; auto goes to the next smaller share where the outcome cannot be trusted."""
-    variance = float(np.var(stream.data.labels, dtype=np.float64))
+    variance = float(np.var(stream.data.labels, axis=0, dtype=np.float64).mean())
     while True:
         track.begin(plan, first_step, reason)
-        fit = run_to_the_end(stream, plan, on_epoch, logger.warning, track)
+        fit = run_to_the_end(stream, plan, on_epoch, logger.warning, track, begin)
         if not fall_back or plan.share == 0:
             return fit, reason
         if plan.step >= first_step and 2 * fit.history[-1]["train_loss"] >= LOSS_FLOOR * variance:
@@ -332,12 +444,13 @@ def _fit(
         plan.share, plan.step = smaller, first_step
 
 
-def _final(stream: Stream, fit: Fit, threads: int, signs: bool) -> dict[str, Any]:
-    """Losses, and accuracies where labels are signs, of the finished model."""
-    weights: NDArray[np.float32] = padded(fit.weights)
+def _final(stream: Stream, fit: Fit, loss: str, threads: int) -> dict[str, Any]:
+    """Losses, and accuracies where labels are classes, of the finished model."""
+    weights = np.stack([padded(row) for row in fit.weights]) if fit.weights.ndim == 2 else padded(fit.weights)
+    signs = bool(np.isin(stream.data.labels[:4096], (-1, 1)).all())
     out: dict[str, Any] = {}
     for name, test in (("train", False), ("test", True)):
-        measured = evaluate(stream, weights, fit.bias, threads, test=test)
+        measured = evaluate(stream, loss, weights, fit.bias, threads, test=test)
         if measured:
             out[f"{name}_loss"] = measured["loss"]
             if signs:
@@ -350,14 +463,15 @@ def _final(stream: Stream, fit: Fit, threads: int, signs: bool) -> dict[str, Any
 
 
 def _exactly_right(stream: Stream, fit: Fit, *, test: bool) -> NDArray[np.bool_]:
-    """Whether the sign is right of each test or training row that the file keeps exactly."""
+    """Whether the class is right of each test or training row that the file keeps exactly."""
     data = stream.data
     if data.exact is None:
         return np.empty(0, bool)
     numbers, values = data.exact
     part = held_out(stream.seed, stream.test_fraction, 0, data.shape[0])[numbers] == test
-    z = (values[part] - data.mean) * inverse_std(data.std) @ fit.weights + fit.bias
-    right: NDArray[np.bool_] = (z >= 0) == (data.labels[numbers[part]] > 0)
+    z = (values[part] - data.mean) * inverse_std(data.std) @ fit.weights.T + fit.bias
+    y = data.labels[numbers[part]]
+    right: NDArray[np.bool_] = z.argmax(axis=1) == y.argmax(axis=1) if z.ndim == 2 else (z >= 0) == (y > 0)
     return right
 
 

@@ -1,0 +1,102 @@
+"""Which rows' side of a hinge rounding leaves open, for those to be fetched exactly (ZipML, section 4: refetching).
+
+The slope of max(0, 1 - y z) needs the sign of 1 - y z alone. It is certain where |1 - y m.x| exceeds what rounding can have
+moved m.x by: sum_f width_f |x_f|, width_f the widest interval between levels of a feature. The exact copy of the row tells where not.
+A sketch of what rounding took from each row narrows that by random projection (Johnson and Lindenstrauss), for a probability of
+failure that is chosen.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .stream import CodeRows, inverse_std
+
+SKETCH_ROWS = 65536 * 16  # values of exact rows in memory together while a sketch is made
+NUMBER = 0x5A49504D4C  # of the projection's random signs
+
+Float32 = NDArray[np.float32]
+
+
+class Refetch(Protocol):
+    """Says how far each row's z is moved by rounding at most."""
+
+    def correct(self, z: NDArray[np.float64], rows: NDArray[np.int64], weights: Float32) -> NDArray[np.float64]:
+        """A better z, (m, targets), where there is one."""
+
+    def bound(self, rows: NDArray[np.int64], weights: Float32) -> NDArray[np.float64]:
+        """How far the exact z may be from that: (m or 1, targets)."""
+
+
+class Cells:
+    """The bound of the widest intervals: certain."""
+
+    def __init__(self, data: CodeRows) -> None:
+        self._width = interval_width(data)
+
+    def correct(self, z: NDArray[np.float64], rows: NDArray[np.int64], weights: Float32) -> NDArray[np.float64]:
+        """z as it is."""
+        return z
+
+    def bound(self, rows: NDArray[np.int64], weights: Float32) -> NDArray[np.float64]:
+        """sum_f width_f |x_f| of each target."""
+        return np.asarray((np.abs(weights.astype(np.float64)) @ self._width)[None])
+
+
+class Sketch:
+    """z + <S r, S x>, r = exact row - decoded row, S a random projection: within error |r| |x| but with probability `failure`.
+
+    Of unit vectors u and v, |<S u, S v> - <u, v>| > e with a probability of at most 4 exp(-size (e^2 / 4 - e^3 / 6)), from the
+    lemma of Johnson and Lindenstrauss for |u + v| and |u - v| (Dasgupta and Gupta, 2003).
+
+    Parameters
+    ----------
+    data : CodeRows
+        With an exact copy.
+    size : int
+        Numbers a row, float32, in memory.
+    failure : float
+        Probability that a row's bound does not hold.
+    seed, threads : int
+    """
+
+    def __init__(self, data: CodeRows, size: int, failure: float, seed: int, threads: int) -> None:
+        self.size, self.failure, self.error = size, failure, error_of(size, failure)
+        rows, features = data.shape
+        generator = np.random.Generator(np.random.Philox(key=[seed, NUMBER]))
+        signs = generator.integers(0, 2, (features, size), np.int8) * 2 - 1
+        self._projection = (signs / np.sqrt(size)).astype(np.float32)
+        self._rests, self._sizes = np.empty((rows, size), np.float32), np.empty(rows, np.float32)
+        scale = inverse_std(data.std).astype(np.float32)
+        block = max(1, SKETCH_ROWS // features)
+        for first in range(0, rows, block):
+            part = slice(first, min(first + block, rows))
+            rest = (data.exact_rows(np.arange(part.start, part.stop)) - data.decoded(part, threads)) * scale
+            self._rests[part], self._sizes[part] = rest @ self._projection, np.sqrt(np.square(rest).sum(axis=1))
+
+    def correct(self, z: NDArray[np.float64], rows: NDArray[np.int64], weights: Float32) -> NDArray[np.float64]:
+        """z plus the sketch's estimate of r . x."""
+        return z + self._rests[rows] @ (weights @ self._projection).T if self.error < 1 else z
+
+    def bound(self, rows: NDArray[np.int64], weights: Float32) -> NDArray[np.float64]:
+        """error |r| |x|, or |r| |x| about z itself where the sketch is too small to say more."""
+        sizes = np.sqrt(np.square(weights.astype(np.float64)).sum(axis=1))
+        return np.asarray(self._sizes[rows][:, None] * sizes * min(self.error, 1.0))
+
+
+def error_of(size: int, failure: float) -> float:
+    """The error e at which a sketch of `size` numbers fails with probability `failure`; infinite where none below 1 does."""
+    errors = np.linspace(0, 1, 100001)
+    fails = 4 * np.exp(-size * (errors**2 / 4 - errors**3 / 6))
+    enough = np.flatnonzero(fails <= failure)
+    return float(errors[enough[0]]) if len(enough) else np.inf
+
+
+def interval_width(data: CodeRows) -> NDArray[np.float64]:
+    """The widest interval between neighbouring levels of each feature, in standardised units: float64 (features,)."""
+    levels = data.codec.levels.astype(np.float64)
+    width = np.diff(levels, axis=1).max(axis=1) if levels.shape[1] > 1 else np.zeros(len(levels))
+    return np.broadcast_to(width, data.shape[1:]) * inverse_std(data.std)
