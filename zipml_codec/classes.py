@@ -60,7 +60,11 @@ def signs_of(labels: NDArray[np.float32], loss: str, where: str) -> tuple[NDArra
 
 
 def row_weights(
-    sample_weight: ArrayLike | None, class_weight: Any, labels: NDArray[np.float32], counted: NDArray[np.bool_] | None, signs: bool
+    sample_weight: ArrayLike | None,
+    class_weight: Any,
+    labels: NDArray[np.float32],
+    counted: NDArray[np.bool_] | None,
+    signs: bool,
 ) -> NDArray[np.float32] | None:
     """Weights of rows whose mean is 1 over those that are counted; None where all are alike.
 

@@ -29,7 +29,7 @@ from .checkpoint import EVERY
 from .compress import compress_with_report
 from .concat import concat as join
 from .dataset import Dataset
-from .errors import CorruptError, ZipMLError
+from .errors import CorruptError, OptionError, ZipMLError
 from .export import decompress as export_rows
 from .export import predict_to_csv
 from .formats.output import check_output
@@ -366,15 +366,32 @@ def decompress(
 @app.command()
 def train(
     file: File,
-    label: Annotated[str | None, typer.Option(help="Which of several labels: a name or a number.")] = None,
-    loss: Annotated[str, typer.Option(help="squared or lssvm.")] = "squared",
-    penalty: Annotated[str, typer.Option(help="l2 or none.")] = "l2",
-    strength: Annotated[float, typer.Option(help="Factor of the penalty, on standardised coefficients.")] = 0.0,
+    label: Annotated[str | None, typer.Option(help="Which of several labels: a name or a number; several at once: a,b.")] = None,
+    loss: Annotated[str, typer.Option(help="squared, lssvm, logistic or hinge.")] = "squared",
+    penalty: Annotated[
+        str, typer.Option(help="l2, none, l1, elastic-net, nonnegative, box, l2-ball or l1-ball.")
+    ] = "l2",
+    strength: Annotated[float, typer.Option(help="Factor of the penalty on coefficients.")] = 0.0,
+    l1_ratio: Annotated[float, typer.Option(help="Share of l1 in elastic-net.")] = 0.5,
+    bounds: Annotated[str | None, typer.Option(help="Of coefficients: low,high, one of them may be empty.")] = None,
+    radius: Annotated[float | None, typer.Option(help="Of a ball.")] = None,
+    penalty_units: Annotated[
+        str, typer.Option(help="data or standard: coefficients as they are, or times their columns' standard deviation.")
+    ] = "data",
+    weights: Annotated[str | None, typer.Option(help="A kept column that holds the rows' weights.")] = None,
+    balanced: Annotated[bool, typer.Option("--balanced", help="Let each class weigh as much as any other.")] = False,
     epochs: int = 20,
     batch: Annotated[int | None, typer.Option(help="Rows of a step.", show_default="from the number of rows")] = None,
     step: Annotated[float | None, typer.Option(help="First step size.", show_default="from the data")] = None,
     schedule: Annotated[str, typer.Option(help="cosine or inverse, the paper's alpha/epoch.")] = "cosine",
-    debias: Annotated[str, typer.Option(help="auto, diagonal, collapsed, double-sampling or naive.")] = "auto",
+    debias: Annotated[
+        str, typer.Option(help="auto, diagonal, collapsed, double-sampling or naive; chebyshev; of the hinge refetch, sketch.")
+    ] = "auto",
+    degree: Annotated[int, typer.Option(help="Of chebyshev's polynomial; takes samples of degree + 1.")] = 3,
+    span: Annotated[float, typer.Option(help="Chebyshev is fitted on margins from -SPAN to SPAN,")] = 4.0,
+    gap: Annotated[float, typer.Option(help="but not within GAP of the hinge.")] = 0.25,
+    sketch_size: Annotated[int, typer.Option(help="Numbers that sketch keeps of each row in memory.")] = 128,
+    failure: Annotated[float, typer.Option(help="Probability that sketch is wrong of a row.")] = 0.01,
     model_bits: Annotated[
         str, typer.Option(help="32, 16, 8, 4, or auto: integers of 8 bits where the codes allow it.")
     ] = "auto",
@@ -396,8 +413,11 @@ def train(
         check_output(output, overwrite)
     with Dataset(file) as data:
         model = train_model(
-            data, label=label, loss=loss, penalty=penalty, strength=strength, epochs=epochs, batch=batch, step=step,
-            schedule=schedule, debias=debias, model_bits=_width(model_bits, "--model-bits"), gradient_bits=gradient_bits,
+            data, label=_several(label), loss=loss, penalty=penalty, strength=strength, l1_ratio=l1_ratio,
+            bounds=_bounds(bounds), radius=radius, penalty_units=penalty_units, sample_weight=weights,
+            class_weight="balanced" if balanced else None, epochs=epochs, batch=batch, step=step, schedule=schedule,
+            debias=debias, degree=degree, span=span, gap=gap, sketch_size=sketch_size, failure=failure,
+            model_bits=_width(model_bits, "--model-bits"), gradient_bits=gradient_bits,
             residual_bits=_width(residual_bits, "--residual-bits"), test_fraction=test_fraction, tolerance=tolerance,
             checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume, threads=threads, seed=seed,
             progress=False if as_json else print_epoch,
@@ -418,6 +438,12 @@ def train(
         if f"{part}_accuracy" in about:
             on = f"{about[f'{part}_accuracy_rows']:,} {about[f'{part}_accuracy_on']}"
             lines.append((f"{part} accuracy", f"{about[f'{part}_accuracy']:.2%} on {on}"))
+    if "refetched" in about:
+        lines.append(("rows fetched exactly", f"{about['refetched']:.2%} in the last epoch"))
+    if "polynomial" in about:
+        fit = about["polynomial"]
+        said = f"degree {degree}: bias {fit['mean_bias']:.3g}, variance {fit['variance']:.3g} in the last epoch"
+        lines.append(("polynomial", f"{said}, {fit['outside_of_span']:.2%} of margins outside of the span"))
     lines += [
         ("computed in", "integers" if about["engine"] == "integer" else "float32"),
         ("debias", f"{about['debias']}, share {about['share']:g}: {about['debias_reason']}"),
@@ -426,6 +452,22 @@ def train(
         ("model", str(output) if output is not None else "not saved: name a file with -o"),
     ]
     _print_pairs(f"{file}: {loss} loss, {epochs} epochs", lines)
+
+
+def _several(label: str | None) -> str | list[str] | None:
+    """One label, or the list of several."""
+    return label.split(",") if label is not None and "," in label else label
+
+
+def _bounds(text: str | None) -> tuple[float | None, float | None] | None:
+    """A pair of numbers, or of nothing, from "low,high"."""
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) if part.strip() else None for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"--bounds must be low,high, one of them may be empty; got {text!r}") from None
+    return low, high
 
 
 @app.command()

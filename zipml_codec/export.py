@@ -367,7 +367,7 @@ def predict_to_csv(
         for decision, labels, name, kept in _decisions(model, Path(data), Choice(label, keep, dataset), bars):
             if not rows:
                 line = io.StringIO()
-                csv.writer(line, lineterminator="\n").writerow([*kept, _untaken("prediction", list(kept))])
+                csv.writer(line, lineterminator="\n").writerow([*kept, *_titles(model, decision, list(kept))])
                 files[0].write(line.getvalue().encode())
             predicted = model.classes_of(decision)
             whole = model.classes is not None and not np.isnan(predicted).any()
@@ -375,11 +375,19 @@ def predict_to_csv(
             files[0].write(_lines(list(kept.values()), [[repr(value) for value in row] for row in table]))
             rows += len(predicted)
             if labels is not None:
-                known, title = known + len(labels), name
+                known, title = known + labels.size, name
                 right = (predicted - labels) ** 2 if model.loss == "squared" else predicted == labels
                 total += float(np.sum(right))
     score = "mean_squared_error" if model.loss == "squared" else "accuracy"
     return {"rows": rows} | ({score: total / known, "label": title} if known else {})
+
+
+def _titles(model: Model, decision: NDArray[np.float64], taken: list[str]) -> list[str]:
+    """Names of the predictions' columns: of several labels each its own."""
+    if model.classes_of(decision[:1]).ndim == 1:
+        return [_untaken("prediction", taken)]
+    names = model.info.get("label") or range(len(model.coef))
+    return [_untaken(f"prediction {name}", taken) for name in names]
 
 
 class Choice(NamedTuple):
@@ -409,7 +417,7 @@ def _decisions(model: Model, data: Path, choice: Choice, bars: Any) -> Iterator[
                 last = first + len(values)
                 labels = None if rows.labels is None else rows.labels[first:last]
                 named = array_source(values, name=str(data), columns=rows.columns)
-                title = label_title(rows.label_names, number or 0, rows.labels_a_row)
+                title = _title(rows.label_names, number, rows.labels_a_row)
                 yield model.decision(named), _one(labels, number), title, rows.kept.rows(first, last)
                 bar.advance(len(values))
         return
@@ -423,7 +431,7 @@ def _decisions(model: Model, data: Path, choice: Choice, bars: Any) -> Iterator[
                 raise DataError(_not_finite(source, block.values, decision, row))
             count = 0 if block.labels is None else block.labels.reshape(len(block.labels), -1).shape[1]
             number = _compared(model, None, source.label_names, count, source.name)
-            title = label_title(source.label_names, number or 0, count)
+            title = _title(source.label_names, number, count)
             yield decision, _one(block.labels, number), title, block.kept or {}
             row += len(decision)
             bar.advance(len(decision), source.bytes_read())
@@ -437,25 +445,35 @@ def _open_for(model: Model, data: Path, options: dict[str, Any]) -> Source:
     return open_source(data, **options)
 
 
-def _compared(model: Model, label: Any, names: Sequence[str] | None, count: int, where: str) -> int | None:
-    """Number of the label to compare with: what is asked for, that of the model, the only one; else None."""
+def _compared(model: Model, label: Any, names: Sequence[str] | None, count: int, where: str) -> int | list[int] | None:
+    """Number of the label to compare with, or numbers: what is asked for, that of the model, the only one; else None."""
     if label is not None:
         return choose_label(label, names, count, where)
     trained = model.info.get("label")
+    if isinstance(trained, list):
+        known = names is not None and set(trained) <= set(names)
+        return [names.index(one) for one in trained] if known and names is not None else None
     if names is not None and trained in names:
         return names.index(trained)
     return 0 if count == 1 else None
 
 
-def _one(labels: NDArray[Any] | None, number: int | None) -> NDArray[Any] | None:
-    """The label of that number."""
+def _one(labels: NDArray[Any] | None, number: int | list[int] | None) -> NDArray[Any] | None:
+    """The label of that number, or the labels of several."""
     if labels is None or number is None:
         return None
     return labels if labels.ndim == 1 else labels[:, number]
 
 
+def _title(names: Sequence[str] | None, number: int | list[int] | None, count: int) -> str | int | None:
+    """Name of the label of that number, or of several."""
+    if isinstance(number, list):
+        return ", ".join(str(label_title(names, one, count)) for one in number)
+    return label_title(names, number or 0, count)
+
+
 def _not_finite(source: Source, values: NDArray[Any], decision: NDArray[np.float64], first: int) -> str:
-    row = int(np.argmin(np.isfinite(decision)))
+    row = int(np.argmin(np.isfinite(decision).reshape(len(decision), -1).all(axis=1)))
     bad = np.flatnonzero(~np.isfinite(values[row]))
     if not len(bad):
         return f"{source.name}: row {first + row + 1}: the prediction overflows"

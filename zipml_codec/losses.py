@@ -53,7 +53,7 @@ def _logistic(z: Float, y: Float) -> Float:
 def _logistic_slope(z: Float, y: Float) -> Float:
     margin = y * z
     small = np.exp(-np.abs(margin))  # never overflows
-    return -y * np.where(margin >= 0, small, 1.0) / (1 + small)
+    return np.asarray(-y * np.where(margin >= 0, small, 1.0) / (1 + small))
 
 
 def _hinge(z: Float, y: Float) -> Float:

@@ -69,7 +69,7 @@ class MatrixEngine:
         self._slopes = dict.fromkeys(self._slopes, 0)
 
     def run(self, window: Window, steps: NDArray[np.float32], threads: int) -> tuple[float, float, bool]:
-        """Steps over a window: sums over rows of the targets' mean loss, and of what rounding added to it; whether all is finite."""
+        """Steps over a window: sums of the targets' mean loss and of what rounding added to it; whether all is finite."""
         loss = noise = 0.0
         batch = self._plan.batch
         for number, start in enumerate(range(0, len(window.order), batch)):
@@ -114,10 +114,10 @@ class MatrixEngine:
         if bits == 32:
             return vectors.astype(np.float32)
         levels = (1 << (bits - 1)) - 1
-        return np.stack([
-            kernel.quantize(np.ascontiguousarray(v, np.float32), levels, float(np.abs(v).max()), self._plan.seed, number + t * TARGET)
-            for t, v in enumerate(vectors)
-        ])  # fmt: skip
+        given, seed = np.ascontiguousarray(vectors, np.float32), self._plan.seed
+        most = np.abs(given).max(axis=1)
+        numbers = [number + target * TARGET for target in range(len(given))]
+        return np.stack([kernel.quantize(v, levels, float(m), seed, n) for v, m, n in zip(given, most, numbers, strict=True)])
 
     def _of_samples(
         self,
@@ -153,7 +153,7 @@ class MatrixEngine:
         z: NDArray[np.float64],
         values: NDArray[np.float32],
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """z and rows with those in exact form whose side of the hinge is open."""
+        """Decisions and rows with those in exact form whose side of the hinge is open."""
         data, refetch = self._data, self._refetch
         assert isinstance(data, CodeRows) and refetch is not None and window.numbers is not None
         numbers = window.numbers[rows].astype(np.int64) - data.row_offset

@@ -63,7 +63,9 @@ class Model:
         self.history, self.info = history or [], info or {}
 
     def decision(self, X: Any) -> NDArray[np.float64]:
-        """Intercept + coef . row for the rows of an array, a `Dataset`, or a file, compressed or raw: float64 (rows,) or (rows, targets).
+        """Intercept + coef . row for the rows of an array, a `Dataset`, or a file, compressed or raw.
+
+        Float64 (rows,), or (rows, targets).
 
         A file with column names is read by name: columns that the model does not know, a label say, are left out.
         """

@@ -100,7 +100,7 @@ class Penalty:
         return x if low is None and high is None else np.clip(x, low, high)
 
     def value(self, x: Float, std: Float) -> float:
-        """What is added to the mean loss, for x of shape (features,) or (targets, features); infinite outside of the constraint."""
+        """What is added to the mean loss, for x of shape (features,) or (targets, features); infinite outside of a constraint."""
         c = np.atleast_2d(x) * self.scale(std)
         first, second = self.shares
         total = first * np.abs(c).sum() + second * np.square(c).sum() / 2
@@ -175,7 +175,7 @@ def _bounds(bounds: Any) -> tuple[Any, Any]:
 
 
 def project_l1(v: Float, scale: Float, radius: float) -> Float:
-    """The nearest x to v with sum_f scale_f |x_f| <= radius: |v_f| less lambda * scale_f; lambda is found among its breakpoints."""
+    """The nearest x to v with sum_f scale_f |x_f| <= radius: |v_f| less lambda * scale_f, lambda found among its breakpoints."""
     size = np.abs(v)
     if scale @ size <= radius:
         return v
@@ -195,7 +195,7 @@ def project_l2(v: Float, scale: Float, radius: float) -> Float:
     if np.square(c).sum() <= radius**2:
         return v
     square, multiplier = scale**2, 0.0
-    for _ in range(100):  # 1/|c(lambda)| is concave in lambda: from the left the steps never overshoot, and converge quadratically
+    for _ in range(100):  # 1 / |c(lambda)| is concave: from the left the steps never overshoot
         shrunk = c / (1 + multiplier * square)
         norm = float(np.sqrt(np.square(shrunk).sum()))
         slope = float(-(square * shrunk**2 / (1 + multiplier * square)).sum() / norm)

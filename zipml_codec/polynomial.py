@@ -57,7 +57,8 @@ class Polynomial:
     error: float
 
     def __call__(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.polynomial.polynomial.polyval(u / self.span, self.powers)
+        """p(u)."""
+        return np.asarray(np.polynomial.polynomial.polyval(u / self.span, self.powers), np.float64)
 
     def estimate(self, margins: NDArray[np.float64]) -> NDArray[np.float64]:
         """p(u) from independent margins whose means are u: (degree, ...) -> (...)."""
@@ -73,7 +74,7 @@ def margin_slope(loss: str, u: NDArray[np.float64]) -> NDArray[np.float64]:
     if loss == "hinge":
         return np.where(u < 1, -1.0, 0.0)
     small = np.exp(-np.abs(u))
-    return -np.where(u >= 0, small, 1.0) / (1 + small)
+    return np.asarray(-np.where(u >= 0, small, 1.0) / (1 + small))
 
 
 def approximate(loss: str, options: Options) -> Polynomial:

@@ -1,7 +1,7 @@
 """Which rows' side of a hinge rounding leaves open, for those to be fetched exactly (ZipML, section 4: refetching).
 
 The slope of max(0, 1 - y z) needs the sign of 1 - y z alone. It is certain where |1 - y m.x| exceeds what rounding can have
-moved m.x by: sum_f width_f |x_f|, width_f the widest interval between levels of a feature. The exact copy of the row tells where not.
+moved m.x by: sum_f width_f |x_f|, width_f the widest interval between levels of a feature. Where not, the exact row tells.
 A sketch of what rounding took from each row narrows that by random projection (Johnson and Lindenstrauss), for a probability of
 failure that is chosen.
 """
@@ -38,7 +38,7 @@ class Cells:
         self._width = interval_width(data)
 
     def correct(self, z: NDArray[np.float64], rows: NDArray[np.int64], weights: Float32) -> NDArray[np.float64]:
-        """z as it is."""
+        """Nothing better."""
         return z
 
     def bound(self, rows: NDArray[np.int64], weights: Float32) -> NDArray[np.float64]:
@@ -78,11 +78,11 @@ class Sketch:
             self._rests[part], self._sizes[part] = rest @ self._projection, np.sqrt(np.square(rest).sum(axis=1))
 
     def correct(self, z: NDArray[np.float64], rows: NDArray[np.int64], weights: Float32) -> NDArray[np.float64]:
-        """z plus the sketch's estimate of r . x."""
+        """The decision plus the sketch's estimate of r . x."""
         return z + self._rests[rows] @ (weights @ self._projection).T if self.error < 1 else z
 
     def bound(self, rows: NDArray[np.int64], weights: Float32) -> NDArray[np.float64]:
-        """error |r| |x|, or |r| |x| about z itself where the sketch is too small to say more."""
+        """Rows' error |r| |x|, or |r| |x| about z itself where the sketch is too small to say more."""
         sizes = np.sqrt(np.square(weights.astype(np.float64)).sum(axis=1))
         return np.asarray(self._sizes[rows][:, None] * sizes * min(self.error, 1.0))
 

@@ -224,7 +224,7 @@ def evaluate(
 def _decisions(
     rows: kernel.Rows, window: Window, order: NDArray[np.uintp], weights: NDArray[np.float32], bias: Any, threads: int
 ) -> NDArray[np.float64]:
-    """z of some rows for every target: (rows, targets)."""
+    """Decisions of some rows for every target: (rows, targets)."""
     rows.hold(window.data[order])
     values = rows.values(threads)
     return np.asarray((values @ weights[:, : values.shape[1]].T).astype(np.float64) + bias)

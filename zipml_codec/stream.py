@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ from .order import EpochOrder, held_out, unit_rows
 BLOCK = 64
 KEPT_BYTES = 32 << 20  # data that are read once and kept
 PIECE_BYTES = 32 << 20  # windows that are handed on together, where that copies nothing
+T = TypeVar("T", bound=np.generic)
 Estimator = int
 Label = str | int | Sequence[str | int] | None
 
@@ -98,7 +99,7 @@ def chosen_labels(
 ) -> tuple[NDArray[np.float32], str | int | list[str | int] | None]:
     """The labels that are meant, (rows,) or, where `label` is a list, (rows, targets), and their names."""
     count = labels.shape[1] if labels.ndim == 2 else 1
-    if isinstance(label, list | tuple):
+    if not isinstance(label, str | int | None):
         if not label:
             raise OptionError("label=[] names no label")
         numbers = [choose_label(one, names, count, where) for one in label]
@@ -411,7 +412,8 @@ class Stream:
         numbers, weights = _joined([part.numbers for part in parts]), _joined([part.weights for part in parts])
         self.data.settle()
         order = np.arange(len(data), dtype=np.uintp)
-        return Window(data, labels, _cut(numbers, count), order, _cut(weights, count))
+        numbers = None if numbers is None else numbers[:count]
+        return Window(data, labels, numbers, order, None if weights is None else weights[:count])
 
     def _sampled(self, share: float) -> Iterator[Window]:
         generator = np.random.Generator(np.random.Philox(self.seed))
@@ -431,20 +433,12 @@ def _join(left: Window, window: Window) -> Window:
     if left.data is window.data:
         return window.of(np.concatenate([left.order, window.order]))
     few = _picked(left, left.order)
-    return Window(
-        np.concatenate([few.data, window.data]),
-        np.concatenate([few.labels, window.labels]),
-        _joined([few.numbers, window.numbers]),
-        np.concatenate([few.order, window.order + np.uintp(len(few.data))]),
-        _joined([few.weights, window.weights]),
-    )
+    numbers, weights = _joined([few.numbers, window.numbers]), _joined([few.weights, window.weights])
+    data, labels = np.concatenate([few.data, window.data]), np.concatenate([few.labels, window.labels])
+    return Window(data, labels, numbers, np.concatenate([few.order, window.order + np.uintp(len(few.data))]), weights)
 
 
-def _joined(parts: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+def _joined(parts: Sequence[NDArray[T] | None]) -> NDArray[T] | None:
     """Parts in one; None where there are none."""
     kept = [part for part in parts if part is not None]
     return np.concatenate(kept) if kept else None
-
-
-def _cut(array: NDArray[Any] | None, count: int) -> NDArray[Any] | None:
-    return None if array is None else array[:count]

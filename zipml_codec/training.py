@@ -220,7 +220,7 @@ def train(
         raise OptionError("resume goes on from a checkpoint: name it with checkpoint=")
     estimator = ESTIMATORS.get(debias, kernel.MEAN)
     whole = chosen.ball or debias in OF_SLOPES
-    whole |= bool(LOSSES[loss].kernel or source.weights is not None or chosen.proximal(source.std) is not None)  # TEMPORARY: kernels
+    whole |= bool(LOSSES[loss].kernel or source.weights is not None or chosen.proximal(source.std) is not None)  # TODO
     model_width, residual_width = _widths(source, bits, check_bits("residual_bits", residual_bits, AUTO), estimator, whole)
     plan = Plan(
         epochs=check_integer("epochs", epochs, 1),
@@ -407,13 +407,14 @@ def _check(source: TrainingData, loss: str, debias: str, polynomial: Options) ->
         if loss != "hinge":
             raise OptionError(f"debias={debias!r} is for loss='hinge', whose slope needs a sign alone; loss={loss!r} needs all")
         if not isinstance(source, CodeRows) or not source.has_exact_copy:
-            raise OptionError(f"debias={debias!r}: {source.name} has no exact copy of its rows: compress with keep_exact=True (--keep-exact)")
+            need = "compress with keep_exact=True (--keep-exact)"
+            raise OptionError(f"debias={debias!r}: {source.name} has no exact copy of its rows: {need}")
         source.numbered = True
 
 
 def _share(source: TrainingData, pilot: Window, plan: Plan, curvature: Curvature, debias: str) -> tuple[float, str]:
     if not LOSSES[plan.loss].squared:
-        return 0.0, "as asked" if debias != "auto" else f"rounding's effect on loss={plan.loss!r} cannot be subtracted: mean codes"
+        return 0.0, "as asked" if debias != "auto" else f"what rounding does to loss={plan.loss!r} cannot be subtracted"
     if debias == "auto":
         return choose_share(source, pilot, plan, curvature)
     return (1.0 if debias == "diagonal" else 0.0), "as asked"
