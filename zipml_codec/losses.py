@@ -22,17 +22,14 @@ class Loss:
         Its number in the kernels (kernels/sgd.pyx).
     signs : bool
         Whether labels are classes, -1 and +1.
-    smoothness : float
-        The most that the slope changes by per unit of z: step sizes are made from it. The hinge's changes at once; there it is
-        that of a hinge smoothed over a margin of 1.
     squared : bool
-        Whether rounding adds x'Dx / 2 to it in expectation, and D x to its gradient, which can be subtracted.
+        Whether rounding adds x'Dx / 2 to it in expectation, and D x to its gradient, which can be subtracted. Slopes of others
+        are within -1..1, so that no row, however long, throws a model far off.
     """
 
     name: str
     kernel: int
     signs: bool
-    smoothness: float
     squared: bool
     value: Callable[[Float, Float], Float]
     slope: Callable[[Float, Float], Float]
@@ -67,9 +64,9 @@ def _hinge_slope(z: Float, y: Float) -> Float:
 LOSSES = {
     loss.name: loss
     for loss in (
-        Loss("squared", 0, False, 1.0, True, _square, _difference),
-        Loss("lssvm", 0, True, 1.0, True, _square, _difference),
-        Loss("logistic", 1, True, 0.25, False, _logistic, _logistic_slope),
-        Loss("hinge", 2, True, 1.0, False, _hinge, _hinge_slope),
+        Loss("squared", 0, False, True, _square, _difference),
+        Loss("lssvm", 0, True, True, _square, _difference),
+        Loss("logistic", 1, True, False, _logistic, _logistic_slope),
+        Loss("hinge", 2, True, False, _hinge, _hinge_slope),
     )
 }

@@ -409,7 +409,8 @@ class Stream:
         parts = [part for part in self._sampled(share) if len(part.data)]
         data = np.concatenate([part.data for part in parts])[:count]
         labels = np.concatenate([part.labels for part in parts])[:count]
-        numbers, weights = _joined([part.numbers for part in parts]), _joined([part.weights for part in parts])
+        numbers = _joined([part.numbers for part in parts])
+        weights = _joined([part.weights for part in parts])
         self.data.settle()
         order = np.arange(len(data), dtype=np.uintp)
         numbers = None if numbers is None else numbers[:count]
@@ -424,7 +425,8 @@ class Stream:
 
 def _picked(window: Window, keep: NDArray[np.uintp]) -> Window:
     """Some rows of a window as a window of their own."""
-    numbers, weights = (None if array is None else array[keep] for array in (window.numbers, window.weights))
+    numbers = None if window.numbers is None else window.numbers[keep]
+    weights = None if window.weights is None else window.weights[keep]
     return Window(window.data[keep], window.labels[keep], numbers, np.arange(len(keep), dtype=np.uintp), weights)
 
 
@@ -433,7 +435,8 @@ def _join(left: Window, window: Window) -> Window:
     if left.data is window.data:
         return window.of(np.concatenate([left.order, window.order]))
     few = _picked(left, left.order)
-    numbers, weights = _joined([few.numbers, window.numbers]), _joined([few.weights, window.weights])
+    numbers = _joined([few.numbers, window.numbers])
+    weights = _joined([few.weights, window.weights])
     data, labels = np.concatenate([few.data, window.data]), np.concatenate([few.labels, window.labels])
     return Window(data, labels, numbers, np.concatenate([few.order, window.order + np.uintp(len(few.data))]), weights)
 

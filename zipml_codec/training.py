@@ -128,7 +128,7 @@ def train(
         Rows of a step. Default: a power of two near rows/128, within 64..1024.
     step : float, optional
         The first step size alpha. Default: 1 / max(L + R99/batch, R_max/batch), from the largest eigenvalue L and the row
-        norms R of a sample of rows.
+        norms R of a sample of rows; 5 / L for the logistic loss and the hinge.
     schedule : {"cosine", "inverse"}
         Decay of the step over all epochs to zero, or alpha / epoch, the paper's.
     debias : {"auto", "diagonal", "collapsed", "double-sampling", "naive", "chebyshev", "refetch", "sketch"}
@@ -368,7 +368,7 @@ def _prepare(stream: Stream, plan: Plan, given: float | None, debias: str) -> tu
         plan.bias = means.tolist()
     elif pilot.labels.ndim == 2:
         plan.bias = [0.0] * pilot.labels.shape[1]
-    plan.step = first_step = given or curvature.step(plan.batch) / loss.smoothness
+    plan.step = first_step = given or (curvature.step(plan.batch) if loss.squared else curvature.bounded_step)
     plan.share, reason = _share(source, pilot, plan, curvature, debias)
     return first_step, reason
 
