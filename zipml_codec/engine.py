@@ -89,20 +89,6 @@ def integer_form(codec: Codec) -> tuple[NDArray[np.float64], NDArray[np.float64]
     return low, (high - low) / steps, nearest.astype(np.uint8)
 
 
-def _of_plan(data: TrainingData, plan: Plan) -> dict[str, Any]:
-    """Loss and proximal step, as the kernels' states take them."""
-    out: dict[str, Any] = {}
-    if LOSSES[plan.loss].kernel:
-        out["loss"] = LOSSES[plan.loss].kernel
-    if (p := plan.penalty.proximal(data.std)) is not None:
-        out["proximal"] = p
-    return out
-
-
-def _of_rows(window: Window) -> dict[str, Any]:
-    return {} if window.weights is None else {"weights": window.weights}
-
-
 class _OfState:
     """What the kernels' states have alike."""
 
@@ -195,7 +181,8 @@ class FloatEngine(_OfState):
             plan.model_bits,
             plan.gradient_bits,
             plan.seed,
-            **_of_plan(data, plan),
+            LOSSES[plan.loss].kernel,
+            plan.penalty.proximal(data.std),
         )
         self._rows = data.rows(plan.estimator, 0)
         self._state.bias = plan.bias
@@ -206,7 +193,7 @@ class FloatEngine(_OfState):
 
     def run(self, window: Window, steps: NDArray[np.float32], threads: int) -> tuple[float, float, bool]:
         """Steps over a window."""
-        self._rows.hold(window.data, window.labels, window.numbers, **_of_rows(window))
+        self._rows.hold(window.data, window.labels, window.numbers, window.weights)
         loss, noise, finite = self._state.run(self._rows, window.order, steps, threads)
         return loss, noise, finite
 
@@ -240,7 +227,8 @@ class IntegerEngine(_OfState):
             plan.gradient_bits,
             plan.residual_bits,
             plan.seed,
-            **_of_plan(data, plan),
+            LOSSES[plan.loss].kernel,
+            plan.penalty.proximal(data.std),
         )
         self._state.bias = plan.bias
 
@@ -249,7 +237,7 @@ class IntegerEngine(_OfState):
 
     def run(self, window: Window, steps: NDArray[np.float32], threads: int) -> tuple[float, float, bool]:
         """Steps over a window."""
-        self._rows.hold(window.data, window.labels, **_of_rows(window))
+        self._rows.hold(window.data, window.labels, window.weights)
         count = self._features * len(window.order)
         found: tuple[float, float, bool] = self._pace.run(
             threads, count, lambda threads: self._state.run(self._rows, window.order, steps, threads)
@@ -269,7 +257,8 @@ class DenseEngine(_OfState):
             np.zeros(features, np.float32),
             data.mean.astype(np.float32),
             inverse_std(data.std).astype(np.float32),
-            **_of_plan(data, plan),
+            LOSSES[plan.loss].kernel,
+            plan.penalty.proximal(data.std),
         )
         self._state.bias = plan.bias
 
@@ -280,5 +269,5 @@ class DenseEngine(_OfState):
         """Steps over a window."""
         count = self._features * len(window.order)
         given = (window.data, window.labels, window.order, steps)
-        loss, finite = self._pace.run(threads, count, lambda threads: self._state.run(*given, threads, **_of_rows(window)))
+        loss, finite = self._pace.run(threads, count, lambda threads: self._state.run(*given, threads, window.weights))
         return loss, 0.0, finite

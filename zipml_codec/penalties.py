@@ -81,7 +81,9 @@ class Penalty:
         parts = (first * scale if first else None, second * scale**2 if second else None, low, high)
         if all(part is None for part in parts):
             return None
-        with np.errstate(over="ignore"):  # a column all but constant: an infinite ridge holds its coefficient at 0
+        most = float(np.finfo(np.float32).max)  # of a column all but constant: it holds the coefficient at 0
+        parts = (*(None if part is None else np.minimum(part, most) for part in parts[:2]), *parts[2:])
+        with np.errstate(over="ignore"):
             return tuple(None if part is None else part.astype(np.float32) for part in parts)
 
     def step(self, x: Float, std: Float, step: float) -> Float:

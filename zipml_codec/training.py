@@ -220,7 +220,6 @@ def train(
         raise OptionError("resume goes on from a checkpoint: name it with checkpoint=")
     estimator = ESTIMATORS.get(debias, kernel.MEAN)
     whole = chosen.ball or debias in OF_SLOPES
-    whole |= bool(LOSSES[loss].kernel or source.weights is not None or chosen.proximal(source.std) is not None)  # TODO
     model_width, residual_width = _widths(source, bits, check_bits("residual_bits", residual_bits, AUTO), estimator, whole)
     plan = Plan(
         epochs=check_integer("epochs", epochs, 1),
