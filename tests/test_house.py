@@ -11,7 +11,8 @@ import pytest
 TOP = Path(__file__).parent.parent
 ORDER = [  # a module imports from rows above its own only; modules of one row do not know each other
     ["errors", "version", "kernels.simd", "kernels.philox", "kernels.checksums", "kernels.openmp", "kernels.mapping"],
-    ["kernels.codes", "kernels.columns", "kernels.exact", "kernels.order", "kernels.integer", "kernels.sgd"],
+    ["kernels.codes", "kernels.columns", "kernels.exact", "kernels.order", "kernels.integer", "kernels.sgd",
+     "kernels.gram"],
     ["arrays", "progress", "publish", "interrupts"],
     ["formats.sources", "formats.seal", "formats.sink", "formats.output"],
     ["formats.columns", "formats.streams"],
@@ -34,6 +35,7 @@ ORDER = [  # a module imports from rows above its own only; modules of one row d
     ["compress", "checkpoint", "repair"],
     ["sgd", "concat"],
     ["debias", "model"],
+    ["normal"],
     ["training"],
     ["report", "export"],
     ["surveying", "benchmark"],

@@ -368,6 +368,7 @@ def train(
     file: File,
     label: Annotated[str | None, typer.Option(help="Which of several labels: a name or a number; several at once: a,b.")] = None,
     loss: Annotated[str, typer.Option(help="squared, lssvm, logistic or hinge.")] = "squared",
+    solver: Annotated[str, typer.Option(help="sgd, or normal: squared losses exactly, in one pass.")] = "sgd",
     penalty: Annotated[
         str, typer.Option(help="l2, none, l1, elastic-net, nonnegative, box, l2-ball or l1-ball.")
     ] = "l2",
@@ -413,7 +414,7 @@ def train(
         check_output(output, overwrite)
     with Dataset(file) as data:
         model = train_model(
-            data, label=_several(label), loss=loss, penalty=penalty, strength=strength, l1_ratio=l1_ratio,
+            data, label=_several(label), loss=loss, solver=solver, penalty=penalty, strength=strength, l1_ratio=l1_ratio,
             bounds=_bounds(bounds), radius=radius, penalty_units=penalty_units, sample_weight=weights,
             class_weight="balanced" if balanced else None, epochs=epochs, batch=batch, step=step, schedule=schedule,
             debias=debias, degree=degree, span=span, gap=gap, sketch_size=sketch_size, failure=failure,
@@ -425,7 +426,8 @@ def train(
     if output is not None:
         model.save(output)
     about = model.info
-    seconds = float(np.mean([entry["seconds"] for entry in model.history]))
+    exact = solver == "normal"
+    seconds = about["seconds"] if exact else float(np.mean([entry["seconds"] for entry in model.history]))
     if as_json:
         saved = None if output is None else str(output)
         return _print_json({"output": saved, **about, "seconds_per_epoch": seconds, "history": model.history})
@@ -445,13 +447,14 @@ def train(
         said = f"degree {degree}: bias {fit['mean_bias']:.3g}, variance {fit['variance']:.3g} in the last epoch"
         lines.append(("polynomial", f"{said}, {fit['outside_of_span']:.2%} of margins outside of the span"))
     lines += [
-        ("computed in", "integers" if about["engine"] == "integer" else "float32"),
+        ("solved by", "the normal equations") if exact
+        else ("computed in", "integers" if about["engine"] == "integer" else "float32"),
         ("debias", f"{about['debias']}, share {about['share']:g}: {about['debias_reason']}"),
-        ("batch, first step", f"{about['batch']:,} rows, {about['step']:.4g}"),
-        ("seconds per epoch", f"{seconds:.4g}"),
+        None if exact else ("batch, first step", f"{about['batch']:,} rows, {about['step']:.4g}"),
+        ("seconds" if exact else "seconds per epoch", f"{seconds:.4g}"),
         ("model", str(output) if output is not None else "not saved: name a file with -o"),
     ]
-    _print_pairs(f"{file}: {loss} loss, {epochs} epochs", lines)
+    _print_pairs(f"{file}: {loss} loss" + ("" if exact else f", {epochs} epochs"), lines)
 
 
 def _several(label: str | None) -> str | list[str] | None:

@@ -82,9 +82,9 @@ class Penalty:
         if all(part is None for part in parts):
             return None
         most = float(np.finfo(np.float32).max)  # of a column all but constant: it holds the coefficient at 0
-        parts = (*(None if part is None else np.minimum(part, most) for part in parts[:2]), *parts[2:])
+        held = [None if part is None else np.minimum(part, most) for part in parts[:2]]
         with np.errstate(over="ignore"):
-            return tuple(None if part is None else part.astype(np.float32) for part in parts)
+            return tuple(None if part is None else part.astype(np.float32) for part in (*held, *parts[2:]))
 
     def step(self, x: Float, std: Float, step: float) -> Float:
         """prox(x): x of shape (features,) or (targets, features), in the units of training."""

@@ -308,6 +308,10 @@ class Stream:
         self._labels, self._weights = data.labels, data.weights
         self._numbers: NDArray[np.uint64] | None = None
 
+    def training(self, rows: slice) -> NDArray[np.bool_] | None:
+        """Which of some rows are trained on; None where all are."""
+        return None if self._held is None else ~self._held[rows]
+
     def _all_rows(self) -> NDArray[Any] | None:
         """All rows as one array, or None. Data that fit in one window are read once."""
         if self._whole is None:

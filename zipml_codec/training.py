@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from os import PathLike
@@ -13,6 +14,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from . import normal
 from .arrays import check_choice, check_integer, check_number, check_seed, thread_count
 from .checkpoint import EVERY, Track
 from .classes import row_weights, signs_of
@@ -25,7 +27,7 @@ from .losses import LOSSES
 from .matrix import check_samples
 from .model import Model
 from .order import held_out
-from .penalties import make_penalty
+from .penalties import Penalty, make_penalty
 from .plan import SCHEDULES, Plan
 from .polynomial import MAX_DEGREE, Options, approximate
 from .sgd import (
@@ -43,6 +45,7 @@ from .sgd import (
 from .stream import CodeRows, FloatRows, Label, Stream, TrainingData, Window, inverse_std, padded
 
 DEBIAS = ("auto", "diagonal", "collapsed", "double-sampling", "naive", "chebyshev", "refetch", "sketch")
+SOLVERS = ("sgd", "normal")
 OF_SLOPES = ("chebyshev", "refetch", "sketch")  # for losses that are not squared
 ESTIMATORS = {"collapsed": kernel.COLLAPSED, "double-sampling": kernel.DOUBLE}
 
@@ -61,6 +64,7 @@ def train(
     *,
     label: Label = None,
     loss: str = "squared",
+    solver: str = "sgd",
     penalty: str = "l2",
     strength: float = 0.0,
     l1_ratio: float = 0.5,
@@ -110,6 +114,10 @@ def train(
     loss : {"squared", "lssvm", "logistic", "hinge"}
         (z - y)^2 / 2; for classes, labels -1 and +1, or 0 and 1, or more than two whole numbers, one versus rest:
         (1 - y z)^2 / 2, the least-squares support vector machine; log(1 + exp(-y z)); max(0, 1 - y z).
+    solver : {"sgd", "normal"}
+        normal: squared losses with no penalty or l2, exactly: one pass sums up products of all pairs of columns, in integers
+        where codes allow it and rows have no weights, and a linear system is solved. debias is auto, diagonal or naive; epochs, steps
+        and bits of the model are of no effect.
     penalty : {"l2", "none", "l1", "elastic-net", "nonnegative", "box", "l2-ball", "l1-ball"}
         strength |c|^2 / 2; strength |c|_1; strength (l1_ratio |c|_1 + (1 - l1_ratio) |c|^2 / 2); c >= 0; low <= c <= high;
         |c| <= radius; |c|_1 <= radius. By proximal steps, the intercept left out.
@@ -196,6 +204,7 @@ def train(
         The step given is too large, even halved ten times.
     """
     check_choice("loss", loss, tuple(LOSSES))
+    check_choice("solver", solver, SOLVERS)
     chosen = make_penalty(penalty, strength, l1_ratio, bounds, radius, penalty_units)
     check_choice("schedule", schedule, SCHEDULES)
     check_choice("debias", debias, DEBIAS)
@@ -214,6 +223,8 @@ def train(
     stream = Stream(source, seed, test_fraction)
     if stream.train_rows < 1:
         raise DataError(f"{source.name}: no training rows are left by test_fraction={test_fraction}")
+    if solver == "normal":
+        return _normal(stream, loss, chosen, debias, classes, workers, bool(progress))
     size = default_batch(stream.train_rows) if batch is None else check_integer("batch", batch, 1)
     size = min(size, stream.train_rows)
     if resume and checkpoint is None:
@@ -264,6 +275,7 @@ def train(
     on_epoch = progress if callable(progress) else print_epoch if progress else None
     fit, reason = _fit(stream, plan, first_step, on_epoch, debias == "auto", reason, track, begin)
     info = {
+        "solver": "sgd",
         "label": source.label,
         "rows": source.shape[0],
         "train_rows": stream.train_rows,
@@ -282,8 +294,54 @@ def train(
         "gradient_bits": plan.gradient_bits,
         "residual_bits": plan.residual_bits if plan.engine == "integer" else 32,
         "seed": seed,
-    } | fit.report | _final(stream, fit, loss, workers)
-    info["objective"] = info["train_loss"] + chosen.value(fit.weights, source.std)
+    }
+    return _model(stream, fit, loss, chosen, classes, info, workers)
+
+
+def _normal(
+    stream: Stream, loss: str, penalty: Penalty, debias: str, classes: NDArray[np.float64] | None, threads: int, progress: bool
+) -> Model:
+    """The model by the normal equations."""
+    source = stream.data
+    if not LOSSES[loss].squared:
+        raise OptionError(f"solver='normal' is for loss='squared' or 'lssvm'; loss={loss!r} takes solver='sgd'")
+    if penalty.kind not in ("l2", "none") or penalty.bounds(source.std) != (None, None):
+        raise OptionError("solver='normal' takes penalty='l2' or 'none', without bounds; solver='sgd' takes all")
+    if debias not in ("auto", "diagonal", "naive"):
+        raise OptionError(f"solver='normal' takes debias='auto', 'diagonal' or 'naive'; got {debias!r}")
+    begun = time.perf_counter()
+    ridge = penalty.shares[1] * penalty.scale(source.std) ** 2
+    weights, bias, share, reason = normal.fit(stream, debias, ridge, threads, progress)
+    fit = Fit(weights[0], float(bias[0]), True) if source.labels.ndim == 1 else Fit(weights, bias, True)
+    info = {
+        "solver": "normal",
+        "label": source.label,
+        "rows": source.shape[0],
+        "train_rows": stream.train_rows,
+        "test_rows": stream.test_rows,
+        "penalty": penalty.kind,
+        "strength": penalty.strength,
+        "debias": debias,
+        "share": share,
+        "debias_reason": reason,
+        "seconds": time.perf_counter() - begun,
+    }
+    return _model(stream, fit, loss, penalty, classes, info, threads)
+
+
+def _model(
+    stream: Stream,
+    fit: Fit,
+    loss: str,
+    penalty: Penalty,
+    classes: NDArray[np.float64] | None,
+    info: dict[str, Any],
+    threads: int,
+) -> Model:
+    """The model in the data's units, with what it was measured to be worth."""
+    source = stream.data
+    info |= fit.report | _final(stream, fit, loss, threads)
+    info["objective"] = info["train_loss"] + penalty.value(fit.weights, source.std)
     coef = fit.weights * inverse_std(source.std)
     return Model(coef, fit.bias - coef @ source.mean, loss, source.columns, fit.history, info, classes)
 
