@@ -116,8 +116,8 @@ def train(
         (1 - y z)^2 / 2, the least-squares support vector machine; log(1 + exp(-y z)); max(0, 1 - y z).
     solver : {"sgd", "normal"}
         normal: squared losses with no penalty or l2, exactly: one pass sums up products of all pairs of columns, in integers
-        where codes allow it and rows have no weights, and a linear system is solved. debias is auto, diagonal or naive; epochs, steps
-        and bits of the model are of no effect.
+        where codes allow it and rows have no weights, and a linear system is solved. debias is auto, diagonal or naive;
+        epochs, steps and bits of the model are of no effect.
     penalty : {"l2", "none", "l1", "elastic-net", "nonnegative", "box", "l2-ball", "l1-ball"}
         strength |c|^2 / 2; strength |c|_1; strength (l1_ratio |c|_1 + (1 - l1_ratio) |c|^2 / 2); c >= 0; low <= c <= high;
         |c| <= radius; |c|_1 <= radius. By proximal steps, the intercept left out.
