@@ -42,7 +42,8 @@ PAGE = 4096
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 4 << 30
 ZSTD_FILTER = 32015
 ROUND_ROWS = 16  # rows of a chunk are a multiple of this where there are many: kernels take 16 together
-ROW_STEP = 1 << 20  # bytes of a row array that are checked together, of rows that are read together
+ROW_STEP = 1 << 20  # bytes of rows that are read together
+EXACT = "exact"  # the row array of all rows as they were
 #: every dataset but `codes` and row arrays: dtype and whether it must be there
 DATASETS: dict[str, tuple[str, bool]] = {
     "levels": ("<f4", True),
@@ -305,7 +306,8 @@ class ContainerReader:
 
     def _read_places(self, file: h5py.File) -> None:
         """Where row arrays are."""
-        names = ["labels"] * ("labels" in file) + [f"kept_{number}" for number in range(len(self.kept_names))]
+        names = [name for name in ("labels", EXACT) if name in file]
+        names += [f"kept_{number}" for number in range(len(self.kept_names))]
         digests = self.arrays.get("row_digests", np.zeros((0, self.header.chunks), np.uint64))
         if digests.shape != (len(names), self.header.chunks):
             raise CorruptError(f"{len(names)} row arrays have digests of shape {digests.shape}")
@@ -373,6 +375,8 @@ class ContainerReader:
         base, shape, offset = np.dtype(dataset.dtype.str), dataset.shape, dataset.id.get_offset()
         if name == "labels":
             fits = base == np.dtype("<f4") and len(shape) <= 2 and shape[1:] != (1,)
+        elif name == EXACT:
+            fits = base == np.dtype("<f4") and shape[1:] == (self.header.features,)
         else:
             fits = base.kind in "biufS" and base.newbyteorder("<") == base and base.str != "<f16" and len(shape) == 1
         if not fits or shape[:1] != (self.header.rows,) or offset is None:
@@ -452,9 +456,30 @@ class ContainerReader:
                 self._last = number, chunk
         return chunk
 
+    def gather_rows(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Rows of a row array by their numbers, 0..K-1, in any order and any number of times: (rows, ...).
+
+        The rows of a chunk are read together, and checked, the first time; after that those that are wanted alone.
+        """
+        dtype, offset, _ = self.rowwise[name]
+        size, out = self.header.chunk_rows, np.empty((len(rows), dtype.itemsize), np.uint8)
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
+        numbers = ascending // size
+        whole = np.ones(len(rows), bool) if self._changed() else ~self._rows_checked[name][numbers]
+        for number in np.unique(numbers[whole]).tolist():
+            start, end = np.searchsorted(numbers, [number, number + 1])
+            chunk = self.read_rows(name, number * size, min((number + 1) * size, self.header.rows))
+            out[order[start:end]] = chunk.view(np.uint8).reshape(len(chunk), -1)[ascending[start:end] - number * size]
+        if not whole.all():
+            self._gather(order[~whole], offset + dtype.itemsize * ascending[~whole], out)
+            if self._changed():  # while these were read: then by whole chunks, which have digests
+                return self.gather_rows(name, rows)
+        return out.view(dtype.base).reshape(len(rows), *dtype.shape)
+
     def _gather(self, places: NDArray[np.int64], offsets: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         """Rows at ascending offsets to their places in `out`: neighbours in one read, of at most ROW_STEP and a row."""
-        stride = self.header.stride
+        stride = out.shape[1]
         apart = (np.diff(offsets) > stride + PAGE) | (np.diff(offsets // ROW_STEP) > 0)
         starts = [0, *(np.flatnonzero(apart) + 1).tolist(), len(offsets)]
         begin, view = offsets.tolist(), out.reshape(-1).data
@@ -681,6 +706,11 @@ class ContainerReader:
     def labels_a_row(self) -> int:
         """Number of labels of each row."""
         return self.rowwise["labels"].dtype.itemsize // 4 if self.has_labels else 0
+
+    @property
+    def has_exact_copy(self) -> bool:
+        """Whether the file has all rows as they were."""
+        return EXACT in self.rowwise
 
     @property
     def file_bytes(self) -> int:

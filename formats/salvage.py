@@ -21,7 +21,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from ..errors import CorruptError, FormatError, ZipMLError
-from .container import PAGE, SIGNATURE, ContainerReader, chunk_table
+from .container import EXACT, PAGE, SIGNATURE, ContainerReader, chunk_table
 from .seal import Image, Seal, read_at, read_copy, read_seal, read_skeleton
 
 NEEDED = ("levels", "digests")  # without which no code has a meaning, and no chunk can be trusted
@@ -91,8 +91,8 @@ class Salvage(ContainerReader):
             super()._read_places(file)
             return
         if "row_digests" in self.damage:
-            raise CorruptError("the digests of labels and kept columns are lost")
-        names = ["labels"] * ("labels" in file)
+            raise CorruptError("the digests of labels, exact rows and kept columns are lost")
+        names = [name for name in ("labels", EXACT) if name in file]
         names += [f"kept_{number}" for number in range(len(self.arrays["row_digests"]) - len(names))]
         self.damage["kept_names"] = "lost: the columns are called kept_0, kept_1, ..."
         for name, each in zip(names, self.arrays["row_digests"], strict=True):

@@ -200,6 +200,7 @@ class ShardedReader:
         first = self.reader(0)
         self.columns, self.label_names, self.kept_names = first.columns, first.label_names, first.kept_names
         self.rowwise, self.has_labels, self.labels_a_row = first.rowwise, first.has_labels, first.labels_a_row
+        self.has_exact_copy = first.has_exact_copy
         alike = {name: array for name, array in first.arrays.items() if name in ALIKE}
         self.arrays: dict[str, NDArray[Any]] = alike | manifest.arrays
 
@@ -279,13 +280,26 @@ class ShardedReader:
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Packed rows by their numbers, in any order and any number of times: uint8 (rows, stride)."""
         out = np.empty((len(rows), self.header.stride), np.uint8)
+        for shard, places, within in self._by_shard(rows):
+            out[places] = self.reader(shard).gather(within)
+        return out
+
+    def gather_rows(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Rows of a row array by their numbers, in any order and any number of times: (rows, ...)."""
+        dtype = self.rowwise[name].dtype
+        out = np.empty((len(rows), *dtype.shape), dtype.base)
+        for shard, places, within in self._by_shard(rows):
+            out[places] = self.reader(shard).gather_rows(name, within)
+        return out
+
+    def _by_shard(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+        """Each shard that some rows are in, where these are among `rows`, and their ascending numbers in the shard."""
         order = np.argsort(rows, kind="stable")
         ascending = rows[order]
         ends = np.searchsorted(ascending, self.starts)
         for shard in np.flatnonzero(np.diff(ends)).tolist():
             part = slice(ends[shard], ends[shard + 1])
-            out[order[part]] = self.reader(shard).gather(ascending[part] - self.starts[shard])
-        return out
+            yield shard, order[part], ascending[part] - self.starts[shard]
 
     def read_chunk(self, number: int) -> NDArray[np.uint8]:
         """Rows of chunk `number` of the one file that the shards make up, uint8 (rows, stride)."""

@@ -93,7 +93,7 @@ class ContainerWriter:
     arrays : dict
         The datasets known beforehand, by the names of DATASETS.
     rowwise : mapping of str to dtype
-        The row arrays, "labels" and "kept_0", "kept_1", ..., and the type of a row of each.
+        The row arrays, "labels", "exact" and "kept_0", "kept_1", ..., and the type of a row of each.
     threads : int
         That compress chunks.
     saved : dict, optional

@@ -45,6 +45,7 @@ FILES = {
     "several-labels": (60, 5, {"y": 3}),
     "kept-columns": (60, 5, {"keep": KEPT, "names": NAMES}),
     "kept-columns-zstd1-unlabelled": (60, 5, {"keep": KEPT, "y": None, "zstd": 1}),
+    "exact-copy-clipped-zstd1": (60, 5, {"keep_exact": True, "clip": True, "zstd": 1, "y": 3, "chunk_bytes": 60}),
     "many-chunks": (300, 5, {"chunk_bytes": 64}),
     "many-chunks-zstd19-uniform": (300, 5, UNIFORM | {"zstd": 19, "chunk_bytes": 64}),
     "row-offset": (60, 5, {"row_offset": 2**32 + 5}),
@@ -118,6 +119,7 @@ def make(path, rows, features, options):
         "drawn": digest(drawn.astype(np.float32)),
         "labels": None if y is None else digest(y),
         "columns": names,
+        "exact": digest(X) if options.get("keep_exact") else None,
         "kept": {name: digest(column) for name, column in options.get("keep", {}).items()},
     }
 

@@ -46,7 +46,7 @@ def decode(codes, levels, kind, bits, samples):
 
 
 def read(path):
-    """What a file holds: header, names, values and codes, labels, kept columns by name, exact rows, statistics."""
+    """What a file holds: header, names, values and codes, labels, the exact copy, kept columns, exact rows, statistics."""
     with h5py.File(path, "r") as file:
         header = read_header(file)
         codes = unpack(file["codes"][()], header["features"], header["bits"])
@@ -58,6 +58,7 @@ def read(path):
             "codes": codes,
             "values": decode(codes, file["levels"][()], header["level_kind"], header["bits"], header["samples"]),
             "labels": file["labels"][()] if "labels" in file else None,
+            "exact": file["exact"][()] if "exact" in file else None,
             "kept": {name: file[f"kept_{number}"][()] for number, name in enumerate(kept)},
             "clipped": file["clipped"][()] if "clipped" in file else None,
         }

@@ -75,13 +75,16 @@ def read_datasets(file, header):
     }
     shapes["sample_values"] = ("<f4", (count, n))
     optional = {name: ("|u1", data[name].shape) for name in ("columns", "label_names", "kept_names") if name in data}
-    rows = ["labels"] * ("labels" in data) + [f"kept_{number}" for number in range(len(names(data, "kept_names")))]
+    rows = [name for name in ("labels", "exact") if name in data]
+    rows += [f"kept_{number}" for number in range(len(names(data, "kept_names")))]
     if rows:
         optional["row_digests"] = ("<u8", (len(rows), chunks))
     if "labels" in data:
         optional["labels"] = ("<f4", (K, *data["labels"].shape[1:]))
         assert data["labels"].shape[1:] == () or data["labels"].shape[1] >= 2
-    for name in rows[rows[:1] == ["labels"] :]:
+    if "exact" in data:
+        optional["exact"] = ("<f4", (K, n))
+    for name in (name for name in rows if name not in optional):
         array = data[name]
         assert array.dtype.kind in "biufS"
         assert array.dtype.kind != "S" or h5py.check_string_dtype(array.dtype).encoding == "utf-8"
@@ -156,7 +159,7 @@ def read(path):
         assert found == ([(32015, 1, (header["zstd"],)), (3, 0, ())] if header["zstd"] else [])
         packed = codes[()]
         places = [(c.byte_offset, c.size) for c in map(codes.id.get_chunk_info, range(codes.id.get_num_chunks()))]
-        arrays = [file[name] for name in file if name in ("labels", "sample_values") or re.fullmatch(r"kept_\d+", name)]
+        arrays = [file[name] for name in file if name in ("labels", "exact", "sample_values") or re.fullmatch(r"kept_\d+", name)]
         places += [(array.id.get_offset(), array.nbytes) for array in arrays if array.size]
         covered, free = ({at for o, size in r for at in range(o, o + size)} for r in (ranges, places))
         assert covered == free and ranges == sorted(ranges)
@@ -235,8 +238,11 @@ def test_labels_and_kept_columns_as_specified(tmp_path, small_chunks, count, zst
     X, _ = table()
     y = np.random.default_rng(1).normal(size=(700, count)).astype(np.float32)
     kept, path = some_kept(), tmp_path / "f.zipml.h5"
-    with compress(X, y, path=path, keep=kept, zstd=zstd) as ours:
+    with compress(X, y, path=path, keep=kept, zstd=zstd, keep_exact=count == 3) as ours:
         _, data, _, values = read(path)
+        assert ("exact" in data) == ours.has_exact_copy == (count == 3)
+        if ours.has_exact_copy:
+            assert data["exact"].tobytes() == ours.exact_rows().tobytes() == X.tobytes()
         np.testing.assert_array_equal(ours.decode(), values)
         np.testing.assert_array_equal(data["labels"], y[:, 0] if count == 1 else y)
         np.testing.assert_array_equal(ours.labels, data["labels"])

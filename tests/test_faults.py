@@ -123,7 +123,7 @@ def phase(folder):
         return json.loads(saved["about"].tobytes())["phase"]
 
 
-EXTRAS = [[], ["--zstd", "3"], ["--shard-rows", "700"], ["--shard-rows", "1300", "--zstd", "3"]]
+EXTRAS = [[], ["--zstd", "3", "--keep-exact"], ["--shard-rows", "700"], ["--shard-rows", "1300", "--zstd", "3", "--keep-exact"]]
 
 
 @pytest.mark.parametrize("extra", EXTRAS, ids=" ".join)

@@ -35,6 +35,7 @@ def test_this_version_reads_it(name):
         assert (None if data.labels is None else digest(data.labels)) == expected["labels"]
         assert (None if data.columns is None else list(data.columns)) == expected["columns"]
         assert {column: digest(values) for column, values in data.kept.items()} == expected["kept"]
+        assert (digest(data.exact_rows()) if data.has_exact_copy else None) == expected.get("exact")
         rows = [len(data) - 1, 0]
         np.testing.assert_array_equal(data[rows], data.decode()[rows])
         assert zipml.repair(GOLDEN / name).saved == len(data)
@@ -50,6 +51,7 @@ def test_the_specification_is_enough_to_read_it(name):
     assert (None if found["labels"] is None else digest(found["labels"])) == expected["labels"]
     assert found["columns"] == expected["columns"]
     assert {column: digest(values) for column, values in found["kept"].items()} == expected["kept"]
+    assert (None if found["exact"] is None else digest(found["exact"])) == expected.get("exact")
 
 
 def test_the_minimal_reader_is_small():

@@ -51,6 +51,7 @@ def shard(number, folder="parts"):
 OPTIONS = [
     {},
     {"zstd": 3},
+    {"keep_exact": True},
     {"bits": 3, "samples": 1, "rounding": "nearest", "levels": "uniform", "seed": 7},
     {"bits": 8, "samples": 3, "shared_levels": True, "threads": 2},
 ]

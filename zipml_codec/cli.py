@@ -119,6 +119,9 @@ def compress(
     rounding: Annotated[str, typer.Option(help="stochastic, or nearest: the biased baseline.")] = "stochastic",
     seed: Annotated[int, typer.Option(help="The same data and seed give the same codes.")] = 0,
     zstd: Annotated[int | None, typer.Option(help="Compress the codes at this zstandard level, 1..19.")] = None,
+    keep_exact: Annotated[
+        bool, typer.Option("--keep-exact", help="Keep all rows beside their codes, in float32: 4 bytes a value more.")
+    ] = False,
     threads: Threads = None,
     overwrite: Overwrite = False,
     shard_rows: ShardRows = None,
@@ -130,8 +133,9 @@ def compress(
     if samples is None:
         samples = 1 if rounding == "nearest" else 2
     request = Request(
-        _width(bits), samples, levels, shared_levels, rounding, seed, zstd, threads, nonfinite, grid, target_error, clip
-    )
+        _width(bits), samples, levels, shared_levels, rounding, seed, zstd, threads, nonfinite, grid, target_error, clip,
+        keep_exact,
+    )  # fmt: skip
     try:
         with open_source(source, label=label, columns=columns, keep=keep, dataset=dataset) as rows:
             data, report = compress_with_report(
@@ -141,7 +145,7 @@ def compress(
         if journal_of(output).exists():
             raise _Kept(INTERRUPTED if isinstance(stopped, KeyboardInterrupt) else TERMINATED) from stopped
         raise
-    float_bytes = _float_bytes(data)
+    float_bytes, float_rows = _float_bytes(data), 4 * data.shape[0] * data.shape[1]
     data.close()
     result = {
         "output": str(output), "rows": report.rows, "features": report.features, "bits": report.bits,
@@ -160,7 +164,7 @@ def compress(
         ("clipped values", f"{report.clipped:,}") if clip else None,
         ("dropped rows", f"{report.dropped:,} with NaN or infinity") if report.dropped else None,
         ("input", _bytes(report.input_bytes)),
-        ("output", _bytes(report.output_bytes)),
+        ("output", _bytes(report.output_bytes) + (f", of which exact rows {_bytes(float_rows)}" if keep_exact else "")),
         ("ratio", f"{result['ratio']:.2f} to the input, {result['ratio_to_float32']:.2f} to float32"),
         ("mean squared error", f"{report.mean_squared_error:.4g}"),
         ("time", f"{report.seconds:.2f} s, {result['gb_per_second']:.3f} GB/s of input"),
@@ -243,6 +247,7 @@ def info(
         ("levels", f"{about['levels']}, {about['intervals'] + 1} {'for all features' if shared else 'a feature'}"),
         ("labels", _titles(about["label_names"], about["labels"])),
         ("kept columns", ", ".join(f"{kept['name']} ({kept['type']})" for kept in about["kept"])) if about["kept"] else None,
+        ("exact copy", f"all rows in float32, {_bytes(about['exact_bytes'])}") if about["exact_bytes"] else None,
         ("shards", f"{about['shards']:,}") if about["shards"] else None,
         ("file", _bytes(about["file_bytes"]) + (f", zstd {about['zstd']}" if about["zstd"] else "")),
         ("ratio to float32", f"{about['ratio_to_float32']:.2f}"),
@@ -286,7 +291,7 @@ def describe(data: Dataset) -> dict[str, Any]:
         "kept": [{"name": name, "type": type_name(dtype)} for name, dtype in data.kept.dtypes.items()],
         "stride": data.stride, "chunk_rows": data.chunk_rows, "chunks": data.chunks,
         "zstd": data._file.header.zstd, "version": data._file.version, "file_bytes": data.file_bytes,
-        "shards": data.shards,
+        "shards": data.shards, "exact_bytes": 4 * data.shape[0] * data.shape[1] if data.has_exact_copy else 0,
         "ratio_to_float32": _float_bytes(data) / data.file_bytes, "mean_squared_error": float(data.error.mean()),
         "options": data.options, "clipped": None if data.clipped is None else int(data.clipped.sum()),
         "per_feature": [
@@ -329,7 +334,7 @@ def repair(
     file: Annotated[Path, typer.Argument(help="A damaged zipml file.", show_default=False)],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The new file.", show_default="none: only look")] = None,
     without: Annotated[
-        str | None, typer.Option(help="Damaged labels or kept columns to leave out, a,b: rows that miss only those survive.")
+        str | None, typer.Option(help="What to leave out, labels, exact or kept columns, a,b: rows that miss only those survive.")
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -352,11 +357,12 @@ def repair(
 def decompress(
     file: File,
     output: Annotated[Path, typer.Option("--output", "-o", help=".npy, .csv or .h5", show_default=False)],
+    exact: Annotated[bool, typer.Option("--exact", help="Write the rows that --keep-exact kept, not the decoded ones.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Write decoded rows as .npy, .csv or .h5."""
     with Dataset(file) as data:
-        written = export_rows(data, output, overwrite, progress=True)
+        written = export_rows(data, output, overwrite, exact=exact, progress=True)
         typer.echo(f"{written[0]}: {data.shape[0]:,} x {data.shape[1]:,}, {written[0].stat().st_size:,} bytes")
         beside = ["the labels"] * data.has_labels + [f"the column {name}" for name in data.kept]
         for path, what in zip(written[1:], beside, strict=False):  # in .csv and .h5 all is in one file

@@ -82,6 +82,7 @@ def compress(
     grid: str = "auto",
     target_error: float | None = None,
     clip: bool = False,
+    keep_exact: bool = False,
     progress: bool | Callable[..., Progress] = False,
 ) -> Dataset:
     """Compress rows to a zipml file.
@@ -135,6 +136,9 @@ def compress(
         default 0.01.
     clip : bool
         With given levels: move values outside of them to the nearest level, and count them (`Dataset.clipped`).
+    keep_exact : bool
+        Keep all rows beside their codes, as float32 and after clipping, not compressed: 4 bytes a value more.
+        `Dataset.exact_rows` reads them, and training with debias="refetch" or "sketch" those few that it needs.
     progress : bool
         Show bars on standard error.
 
@@ -165,7 +169,7 @@ def compress(
     there are more than 170,000 features.
     """
     request = Request(
-        bits, samples, levels, shared_levels, rounding, seed, zstd, threads, nonfinite, grid, target_error, clip
+        bits, samples, levels, shared_levels, rounding, seed, zstd, threads, nonfinite, grid, target_error, clip, keep_exact
     )
     chosen = {"label": label, "columns": columns, "keep": keep}
     return compress_with_report(
@@ -283,7 +287,8 @@ def _outline(
             arrays[name] = encoded
     if losses.clipped.size:
         arrays["clipped"] = losses.clipped
-    return codec, Outline(header, arrays, learnt.labels, kept, choice, losses.dropped, int(losses.clipped.sum()), losses.nbytes)
+    told = (choice, losses.dropped, int(losses.clipped.sum()), losses.nbytes)
+    return codec, Outline(header, arrays, learnt.labels, kept, *told, request.keep_exact)
 
 
 def _given(request: Request) -> tuple[Codec | None, tuple[str, ...] | None]:

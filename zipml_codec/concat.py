@@ -62,8 +62,8 @@ def concat(
     Parameters
     ----------
     sources : sequence of str or path
-        Files or folders, with the same columns, labels, kept columns and levels: those that were compressed with the first's
-        levels, `compress(..., levels=first)`. Their seeds may differ.
+        Files or folders, with the same columns, labels, kept columns and levels, all or none with an exact copy: those that were
+        compressed with the first's levels, `compress(..., levels=first)`. Their seeds may differ.
     path : str or path
         The file to write, or the folder. It appears when it is complete and verified, or not at all.
     shard_rows : int, optional
@@ -186,9 +186,10 @@ def _check_columns(first: Reader, other: Reader) -> None:
         ("the number of labels a row is", first.labels_a_row, other.labels_a_row),
         ("the names of the labels are", first.label_names, other.label_names),
         ("the kept columns are", first.kept_names, other.kept_names),
+        ("an exact copy of the rows:", *("yes" if reader.has_exact_copy else "none" for reader in (first, other))),
     ):
         if ours != theirs:
-            raise _differ(first, other, what, ours, theirs, "choose the same labels and kept columns")
+            raise _differ(first, other, what, ours, theirs, "choose the same labels and kept columns, with keep_exact or without")
     for number, name in enumerate(first.kept_names):
         ours, theirs = (reader.rowwise[f"kept_{number}"].dtype for reader in (first, other))
         if ours != theirs and not ours.kind == theirs.kind == "S":

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from .arrays import check_integer, check_seed, thread_count
 from .codec import Codec
 from .errors import CorruptError, FormatError, OptionError, RowError
-from .formats.container import Header
+from .formats.container import EXACT, Header
 from .formats.shards import Places, Reader, open_reader
 from .kept import from_bytes, type_name
 from .order import EpochOrder
@@ -92,6 +92,8 @@ class Dataset:
     columns : tuple of str, or None
     labels : ndarray of shape (rows,), or (rows, labels) where there are several, float32, or None
     label_names : tuple of str, or None
+    has_exact_copy : bool
+        Whether the file has all rows exactly too (`compress(keep_exact=True)`): see `exact_rows`.
     kept : mapping of str to ndarray of shape (rows,)
         Columns that were carried through exactly, row ids say, by name; read when they are asked for.
     noise : ndarray of shape (features,), float64
@@ -149,6 +151,11 @@ class Dataset:
     def has_labels(self) -> bool:
         """Whether the file has labels."""
         return self._file.has_labels
+
+    @property
+    def has_exact_copy(self) -> bool:
+        """Whether the file has all rows exactly too."""
+        return self._file.has_exact_copy
 
     @property
     def labels_a_row(self) -> int:
@@ -272,6 +279,37 @@ class Dataset:
         ndarray of shape (m, features), float32
         """
         return self.codec.decode(self.packed(rows), threads)
+
+    def exact_rows(self, rows: Rows = None) -> NDArray[np.float32]:
+        """Rows as they were before rounding, of a file that was compressed with `keep_exact`.
+
+        Those rows' bytes are read and no others, but that all rows of a chunk are read, and checked, when the first of them is
+        wanted.
+
+        Parameters
+        ----------
+        rows : slice, boolean mask or vector of row numbers, optional
+            As in `decode`.
+
+        Returns
+        -------
+        ndarray of shape (m, features), float32
+
+        Raises
+        ------
+        OptionError
+            The file has no such copy.
+        RowError
+            There is no such row.
+        CorruptError
+            The bytes are not those that were written.
+        """
+        if not self.has_exact_copy:
+            raise OptionError(f"{self.path} has no exact copy of its rows: compress with keep_exact=True (--keep-exact)")
+        wanted = slice(None) if rows is None else rows
+        if isinstance(wanted, slice) and (bounds := wanted.indices(self.shape[0]))[2] == 1:
+            return self._file.read_rows(EXACT, bounds[0], max(bounds[:2]))
+        return self._file.gather_rows(EXACT, self._rows(wanted))
 
     def codes(self, rows: Rows = None, threads: int | None = None) -> NDArray[np.uint8]:
         """Codes of rows, uint8 (m, features): t = samples * interval + ups (FORMAT.md, section 1)."""

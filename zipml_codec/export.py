@@ -37,6 +37,9 @@ BLOCK_ROWS = 8192
 KEPT_ROWS = 65536  # of kept columns that are in memory together
 
 
+Chunks = Iterator[tuple[int, NDArray[np.float32]]]  # first row and rows of each chunk
+
+
 class Output:
     """A file being written under a partial name. Every failure to write is an OutputError."""
 
@@ -104,7 +107,12 @@ def outputs(paths: Sequence[Path], overwrite: bool) -> Iterator[list[Output]]:
 
 
 def decompress(
-    dataset: Dataset | str | PathLike[str], path: str | PathLike[str], overwrite: bool = False, *, progress: bool = False
+    dataset: Dataset | str | PathLike[str],
+    path: str | PathLike[str],
+    overwrite: bool = False,
+    *,
+    exact: bool = False,
+    progress: bool = False,
 ) -> list[Path]:
     """Write decoded rows, the means of the samples, to a file in float32.
 
@@ -118,6 +126,8 @@ def decompress(
         a dataset in the group "kept" for each kept column, its exact name in the attribute "name").
     overwrite : bool
         Replace existing files.
+    exact : bool
+        Write the rows as they were, of a file that has them (`compress(keep_exact=True)`).
     progress : bool
         Show a bar on standard error.
 
@@ -129,7 +139,7 @@ def decompress(
     Raises
     ------
     OptionError
-        Another extension.
+        Another extension; or there are no exact rows.
     OutputError
         The output exists or the disk is full. Nothing is left behind.
     CorruptError
@@ -145,14 +155,16 @@ def decompress(
         raise OptionError(f"{target}: the extension says no format that is written; those are {', '.join(EXTENSIONS)}")
     if not isinstance(dataset, Dataset):
         with Dataset(dataset) as opened:
-            return decompress(opened, target, overwrite, progress=progress)
+            return decompress(opened, target, overwrite, exact=exact, progress=progress)
+    if exact:
+        dataset.exact_rows([])  # raises where there are none, before anything is written
     paths = [target, *_beside(target, dataset)] if extension == ".npy" else [target]
     bars = Progress.on_terminal if progress else no_progress
     write = {".npy": _write_npy, ".csv": _write_csv}.get(extension, _write_h5)
     for path in paths:
         check_apart(path, [dataset.path])
     with outputs(paths, overwrite) as files, bars("decompressing", dataset.shape[0], None) as bar:
-        write(dataset, files, bar)
+        write(dataset, _chunks(dataset, exact, bar), files)
     return paths
 
 
@@ -172,17 +184,19 @@ def _untaken(name: str, taken: Sequence[str]) -> str:
     return name
 
 
-def _chunks(dataset: Dataset, bar: Progress) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """First row and decoded rows of each chunk."""
+def _chunks(dataset: Dataset, exact: bool, bar: Progress) -> Chunks:
+    """First row and decoded, or exact, rows of each chunk."""
     for number in range(dataset.chunks):
-        rows = dataset.codec.decode(dataset.read_chunk(number)).astype("<f4", copy=False)
-        yield number * dataset.chunk_rows, rows
+        first = number * dataset.chunk_rows
+        part = slice(first, first + dataset.chunk_rows)
+        rows = dataset.exact_rows(part) if exact else dataset.codec.decode(dataset.read_chunk(number))
+        yield first, rows.astype("<f4", copy=False)
         bar.advance(len(rows))
 
 
-def _write_npy(dataset: Dataset, files: list[Output], bar: Progress) -> None:
+def _write_npy(dataset: Dataset, chunks: Chunks, files: list[Output]) -> None:
     _npy_header(files[0], np.dtype("<f4"), dataset.shape)
-    for _, rows in _chunks(dataset, bar):
+    for _, rows in chunks:
         files[0].write(rows)
     if dataset.labels is not None:
         _npy_header(files[1], np.dtype("<f4"), dataset.labels.shape)
@@ -209,7 +223,7 @@ def _npy_header(file: Output, dtype: np.dtype[Any], shape: tuple[int, ...]) -> N
     file.reserve(header.tell() + dtype.itemsize * int(np.prod(shape, dtype=np.int64)))
 
 
-def _write_h5(dataset: Dataset, files: list[Output], bar: Progress) -> None:
+def _write_h5(dataset: Dataset, chunks: Chunks, files: list[Output]) -> None:
     """HDF5 makes the file with its space laid out; rows then go in by plain writes, which fail cleanly on a full disk."""
     rows, features = dataset.shape
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -241,7 +255,7 @@ def _write_h5(dataset: Dataset, files: list[Output], bar: Progress) -> None:
             content[place].attrs["name"] = _shown(name)
         offsets = {name: int(content[name].id.get_offset()) for name in types}
     file.reserve(os.fstat(file.descriptor).st_size)
-    for first, part in _chunks(dataset, bar):
+    for first, part in chunks:
         file.write_at(part, offsets["X"] + 4 * features * first)
     if dataset.labels is not None:
         file.write_at(dataset.labels, offsets["labels"])
@@ -262,7 +276,7 @@ def _link(name: str) -> str:
     return special.get(name) or name.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
 
 
-def _write_csv(dataset: Dataset, files: list[Output], bar: Progress) -> None:
+def _write_csv(dataset: Dataset, chunks: Chunks, files: list[Output]) -> None:
     labels = dataset.labels
     names = _header(dataset)
     if names:
@@ -270,7 +284,7 @@ def _write_csv(dataset: Dataset, files: list[Output], bar: Progress) -> None:
         csv.writer(line, lineterminator="\n").writerow(names)
         files[0].write(line.getvalue().encode())
     step = max(1, TEXT_VALUES // dataset.shape[1])
-    for first, rows in _chunks(dataset, bar):
+    for first, rows in chunks:
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
             at = first + start

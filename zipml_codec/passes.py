@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .ahead import read_ahead
 from .codec import Codec, noise_total
 from .errors import DataError
-from .formats.container import Header
+from .formats.container import EXACT, Header
 from .formats.shardwriter import ShardedWriter
 from .formats.sources import Source
 from .formats.writer import ContainerWriter
@@ -38,15 +38,17 @@ class Outline:
     dropped: int
     clipped: int
     nbytes: int
+    exact: bool
 
     @property
     def rowwise(self) -> dict[str, np.dtype[Any]]:
         """The file's row arrays, and the type of a row of each."""
-        return self.labels | self.kept.rowwise
+        exact = {EXACT: np.dtype(("<f4", (self.header.features,)))} if self.exact else {}
+        return self.labels | exact | self.kept.rowwise
 
     def state(self) -> State:
         """All of it, for the journal."""
-        told = {name: getattr(self, name) for name in ("choice", "dropped", "clipped", "nbytes")}
+        told = {name: getattr(self, name) for name in ("choice", "dropped", "clipped", "nbytes", "exact")}
         beside = {"labels": shape_of(self.labels), "kept": self.kept.state()}
         about = {"phase": "codes", "header": asdict(self.header), **beside, "told": told}
         return State(about, {f"file_{name}": array for name, array in self.arrays.items()})
@@ -230,5 +232,6 @@ def _encoded(
             parts.add(chunk.values, row, groups[:, :used], chunk.moved)
         row += count
         beside = [] if chunk.labels is None else [("labels", chunk.labels)]
+        beside += [(EXACT, chunk.values)] if outline.exact else []
         beside += outline.kept.encoded(chunk.kept, chunk.first_row)
         yield Encoded(packed, beside, total, rows.losses.seen, {} if parts is None else parts.state(row))

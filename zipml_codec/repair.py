@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .codec import Codec
 from .errors import CorruptError, OptionError, OutputError
-from .formats.container import Header, chunk_rows_for, encode_names
+from .formats.container import EXACT, Header, chunk_rows_for, encode_names
 from .formats.output import check_output
 from .formats.partial import Partial
 from .formats.salvage import Salvage, open_damaged
@@ -63,8 +63,9 @@ def repair(
 ) -> Repair:
     """Find out which rows of a damaged file survive, and write them to a new one.
 
-    A row survives where its chunk, and its chunk's labels and kept columns, match their digests. The new file keeps the
-    statistics of all rows there were. Where rows are lost, it has the numbers that the others had as a kept column, `row`.
+    A row survives where its chunk, and its chunk's labels, exact rows and kept columns, match their digests. The new file
+    keeps the statistics of all rows there were. Where rows are lost, it has the numbers that the others had as a kept column,
+    `row`.
 
     Parameters
     ----------
@@ -72,7 +73,8 @@ def repair(
     output : str or path, optional
         The new file; by default nothing is written.
     without : sequence of str
-        Labels ("labels") or kept columns, by name, to leave out of the new file: rows that miss only those survive.
+        Labels ("labels"), the exact copy ("exact") or kept columns, by name, to leave out of the new file: rows that miss only
+        those survive.
     overwrite : bool
         Replace an existing output, once the new one is complete.
     progress : bool
@@ -185,10 +187,10 @@ def _write(
     statistics = _statistics(file, chunks)
     arrays |= {name: statistics[name] for name in ("low", "high", "mean", "std")}
     arrays |= _exact_rows(file, kept)
-    columns = {name: shown for name, shown in names.items() if name != "labels"}
+    columns = {name: shown for name, shown in names.items() if name not in ("labels", EXACT)}
     if "labels" not in names:
         arrays.pop("label_names", None)
-    places = {name: name for name in names if name == "labels"} | {name: f"kept_{i}" for i, name in enumerate(columns)}
+    places = {name: name for name in names if name not in columns} | {name: f"kept_{i}" for i, name in enumerate(columns)}
     rowwise = {place: file.rowwise[name].dtype for name, place in places.items()}
     numbers = f"kept_{len(columns)}"
     shown = tuple(columns.values())

@@ -34,6 +34,7 @@ class Request:
     grid: str = "auto"
     target_error: float | None = None
     clip: bool = False
+    keep_exact: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.bits, str):
