@@ -104,7 +104,7 @@ def packed(folder):
 
 def test_version_and_help(zipml):
     assert zipml("--version") == f"zipml {zipml_codec.__version__}\n"
-    names = ("compress", "levels", "info", "verify", "decompress", "train", "predict", "demo", "bench")
+    names = ("compress", "levels", "advise", "info", "verify", "decompress", "train", "predict", "demo", "bench")
     assert all(name in zipml() for name in names)
     for name in names:
         assert "Usage: zipml" in zipml(name, "--help")

@@ -38,7 +38,7 @@ ORDER = [  # a module imports from rows above its own only; modules of one row d
     ["normal"],
     ["training"],
     ["report", "export"],
-    ["surveying", "benchmark"],
+    ["surveying", "benchmark", "advise"],
     ["demo"],
     ["cli"],
 ]

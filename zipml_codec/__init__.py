@@ -8,6 +8,7 @@ except ImportError:
         "or install the sources as CONTRIBUTING.md says"
     ) from None
 
+from .advise import Advice, advise
 from .codec import Codec
 from .compress import compress
 from .concat import concat
@@ -23,12 +24,14 @@ from .training import train
 from .version import VERSION as __version__
 
 __all__ = [
+    "Advice",
     "Codec",
     "Dataset",
     "FeatureLevels",
     "Model",
     "OptimalLevels",
     "__version__",
+    "advise",
     "compress",
     "concat",
     "feature_levels",

@@ -1,4 +1,4 @@
-"""The command `zipml`: compress, levels, concat, info, verify, repair, decompress, train, predict, demo, bench.
+"""The command `zipml`: compress, levels, advise, concat, info, verify, repair, decompress, train, predict, demo, bench.
 
 Standard output carries the result, a table or one JSON object; standard error carries progress, notes and errors. Every
 error is one line, `zipml: <what is wrong>`, with exit code 2; ZIPML_DEBUG=1 adds the traceback.
@@ -32,7 +32,7 @@ from .dataset import Dataset
 from .errors import CorruptError, OptionError, ZipMLError
 from .export import decompress as export_rows
 from .export import predict_to_csv
-from .formats.output import check_output
+from .formats.output import check_apart, check_output
 from .formats.partial import journal_of
 from .formats.readers import open_source
 from .kept import type_name
@@ -227,6 +227,58 @@ def levels(
     for name in ("picture", "saved_to"):
         if result[name]:
             typer.echo(f"  {name.replace('_', ' ')}: {result[name]}")
+
+
+@app.command()
+def advise(
+    source: Sources,
+    label: Label = None,
+    columns: Columns = None,
+    dataset: DatasetName = None,
+    loss: Annotated[str, typer.Option(help="squared, lssvm, logistic or hinge.")] = "squared",
+    penalty: Annotated[str, typer.Option(help="As `zipml train` takes it.")] = "l2",
+    strength: Annotated[float, typer.Option(help="Factor of the penalty on coefficients.")] = 0.0,
+    bits: Annotated[str, typer.Option(help="Widths, separated by commas or as a range.")] = "2..8",
+    tolerance: Annotated[float, typer.Option(help="How much the loss on held-out rows may exceed float32's.")] = 0.01,
+    rows: Annotated[int, typer.Option(help="Of the sample that is trained and judged on.")] = 65536,
+    test_fraction: Annotated[float, typer.Option(help="Share of the sample that is held out.")] = 0.25,
+    epochs: int = 20,
+    nonfinite: Annotated[str, typer.Option(help="Rows with NaN or infinity: raise an error, or drop them.")] = "raise",
+    plot: Annotated[Path | None, typer.Option(help="Draw the loss over width, .png.")] = None,
+    overwrite: Overwrite = False,
+    seed: int = 0,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Recommend the smallest width that trains as well as float32: try all of them on a sample of the rows."""
+    from .advise import advise as try_widths
+    from .advise import command, table
+    from .surveying import widths
+
+    if plot is not None:
+        check_output(plot, overwrite)
+        check_apart(plot, source)
+    logging.getLogger("zipml_codec").setLevel(logging.ERROR)  # not a note for each of its many runs
+    with open_source(source, label=label, columns=columns, dataset=dataset) as opened:
+        found = try_widths(
+            opened, loss=loss, penalty=penalty, strength=strength, bits=widths(bits, 1), tolerance=tolerance, rows=rows,
+            test_fraction=test_fraction, epochs=epochs, nonfinite=nonfinite, plot=plot, threads=threads, seed=seed,
+            progress=not as_json,
+        )  # fmt: skip
+    dropped = None if nonfinite == "raise" else nonfinite
+    reading = {"--label": label, "--columns": columns, "--dataset": dataset, "--nonfinite": dropped}
+    line = command(found, source, [text for name, value in reading.items() if value is not None for text in (name, value)])
+    picture = None if plot is None else str(plot)
+    if as_json:
+        return _print_json(found.as_dict() | {"command": line, "picture": picture})
+    _print_table(f"{loss} loss on {found.test_rows:,} held-out rows, trained on {found.train_rows:,}", *table(found))
+    best = f"{_counted(found.best.bits, 'bit')}, {found.best.levels} levels, {_counted(found.best.samples, 'sample')}"
+    typer.echo(f"  {'within' if found.sure else 'closest to'} {100 * found.tolerance:g} % of float32's loss: {best}")
+    for note in found.notes:
+        typer.echo(f"  {note}")
+    if picture:
+        typer.echo(f"  picture: {picture}")
+    typer.echo(f"\n{line}")
 
 
 @app.command()

@@ -227,6 +227,59 @@ def speed_bars(
     axis.set_ylim(0, 1.12 * axis.get_ylim()[1])
 
 
+def excess_curves(
+    axis: Any,
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float]]],
+    tolerance: float,
+    marked: tuple[float, float],
+    errors: float,
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+) -> None:
+    """Draw shares by which losses exceed another, over bits, with bars of so many standard errors, and what is tolerated.
+
+    The scale is linear up to the tolerance and logarithmic from there; infinite shares are left out.
+
+    Parameters
+    ----------
+    axis : matplotlib Axes
+    lines : mapping of str to (bits, excess, standard error)
+    tolerance : float
+    marked : (bits, excess)
+        Gets a circle.
+    errors : float
+    title, xlabel, ylabel : str
+    """
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    for number, (name, (bits, excess, error)) in enumerate(lines.items()):
+        x, y, half = (np.asarray(values, np.float64) for values in (bits, excess, error))
+        good, colour = np.isfinite(y), COLOURS[(1, 6, 4, 3)[number % 4]]
+        shift = 0.06 * (number - (len(lines) - 1) / 2)  # bars of one width stand beside each other
+        axis.errorbar(
+            x[good] + shift, y[good], errors * half[good], color=colour, marker=MARKERS[number % len(MARKERS)], markersize=5,
+            linewidth=1.4, elinewidth=1, capsize=2, label=name,
+        )  # fmt: skip
+    axis.axhline(tolerance, color=COLOURS[0], linestyle="--", linewidth=1.2, label=f"tolerance, {tolerance:.3g}")
+    if np.isfinite(marked[1]):
+        axis.plot(*marked, marker="o", markersize=17, markerfacecolor="none", markeredgecolor=COLOURS[0], linestyle="")
+    axis.axhline(0, color=GREY, linewidth=0.8)
+    least = min((y - errors * half for _, ys, halves in lines.values() for y, half in zip(ys, halves, strict=True)), default=0.0)
+    axis.set_yscale("symlog", linthresh=2 * tolerance)
+    axis.set_ylim(bottom=1.2 * min(least if np.isfinite(least) else 0.0, -tolerance))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.set_xticks(sorted({int(one) for bits, _, _ in lines.values() for one in bits}))
+    axis.grid(axis="y", color="#E6E6E6", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.set_title(title, fontsize=11, loc="left")
+    axis.set_xlabel(xlabel, fontsize=10)
+    axis.set_ylabel(ylabel, fontsize=10)
+    axis.legend(fontsize=9, frameon=False)
+
+
 def save(figure: Any, path: str | PathLike[str]) -> None:
     """Write a figure as a PNG."""
     figure.savefig(path, dpi=130)
