@@ -84,7 +84,7 @@ class _Integers:
 
 
 class _Floats:
-    """Sums of decoded rows, by BLAS in float32 block by block, added up in float64."""
+    """Sums of decoded rows, by BLAS in float64: in float32 a badly conditioned system loses its last digits."""
 
     def __init__(self, data: TrainingData, targets: int) -> None:
         features = data.shape[1]
@@ -95,14 +95,14 @@ class _Floats:
     def add(self, rows: NDArray[Any], labels: NDArray[np.float32], weights: NDArray[np.float32] | None, threads: int) -> None:
         """Add rows, packed or float32."""
         self._rows.hold(np.ascontiguousarray(rows))
-        z = self._rows.values(threads)
-        own = np.ones(len(z), np.float32) if weights is None else weights
+        z = self._rows.values(threads).astype(np.float64)
+        own = np.ones(len(z)) if weights is None else weights.astype(np.float64)
         weighted = z if weights is None else z * own[:, None]
-        self._weight += float(own.sum(dtype=np.float64))
+        self._weight += float(own.sum())
         self._label += own @ labels.astype(np.float64)
-        self._mean += weighted.sum(axis=0, dtype=np.float64)
+        self._mean += weighted.sum(axis=0)
         self._square += weighted.T @ z
-        self._cross += labels.T @ weighted
+        self._cross += labels.T.astype(np.float64) @ weighted
 
     def moments(self) -> Moments:
         """What was added."""

@@ -305,7 +305,7 @@ def _normal(
     source = stream.data
     if not LOSSES[loss].squared:
         raise OptionError(f"solver='normal' is for loss='squared' or 'lssvm'; loss={loss!r} takes solver='sgd'")
-    if penalty.kind not in ("l2", "none") or penalty.bounds(source.std) != (None, None):
+    if penalty.kind not in ("l2", "none") or penalty.low is not None or penalty.high is not None:
         raise OptionError("solver='normal' takes penalty='l2' or 'none', without bounds; solver='sgd' takes all")
     if debias not in ("auto", "diagonal", "naive"):
         raise OptionError(f"solver='normal' takes debias='auto', 'diagonal' or 'naive'; got {debias!r}")
