@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from conftest import BLAS_PAUSE
 from threadpoolctl import threadpool_limits
 
 from zipml_codec.arrays import thread_count
@@ -19,7 +18,7 @@ def data():
 
 
 @pytest.mark.parametrize("table", [False, True], ids=["uniform", "table"])
-def test_gram(measure, data, threads, table):
+def test_gram(measure, data, threads, table, blas_pause):
     """Of 200,000 x 1,000; NumPy takes half of the products, as this does."""
     codes, y, x = data
     entries = np.random.default_rng(1).integers(0, 256, (FEATURES, 1 << BITS)).astype(np.uint8) if table else None
@@ -39,5 +38,5 @@ def test_gram(measure, data, threads, table):
         unit="codes",
         threads=threads,
         peers={"numpy float32 X.T @ X": (numpy_s, ROWS * FEATURES)},
-        pause=BLAS_PAUSE,
+        pause=blas_pause,
     )
