@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .ahead import read_ahead
-from .arrays import as_rows
+from .arrays import as_rows, thread_count
 from .codec import Codec
 from .dataset import Dataset
 from .errors import DataError, OptionError
@@ -17,6 +17,7 @@ from .formats.shards import Places
 from .kernels import sgd as kernel
 from .labels import choose_label, label_title
 from .order import EpochOrder, held_out, unit_rows
+from .statistics import ColumnStatistics
 
 BLOCK = 64
 KEPT_BYTES = 32 << 20  # data that are read once and kept
@@ -226,13 +227,16 @@ class FloatRows:
             raise DataError(f"X has {len(self._x)} rows, y {len(self.labels)}")
         if len(self._x) == 0 or self._x.shape[1] == 0:
             raise DataError(f"X has shape {self._x.shape}: there is nothing to train on")
-        for name, array in (("X", self._x), ("y", self.labels)):
-            if not np.isfinite(array).all():
+        self.shape = (self._x.shape[0], self._x.shape[1])
+        statistics = ColumnStatistics(self.shape[1], sketch=False, sample=False)  # NumPy's std would copy X to float64
+        for name, array, finite in (
+            ("X", self._x, statistics.add(self._x, thread_count(None))),
+            ("y", self.labels, np.isfinite(self.labels).all()),
+        ):
+            if not finite:
                 where = ", ".join(str(at) for at in np.argwhere(~np.isfinite(array))[0])
                 raise DataError(f"{name}[{where}] is not finite: leave such rows out, or fill them first")
-        self.shape = (self._x.shape[0], self._x.shape[1])
-        self.mean, self.std = self._x.mean(axis=0, dtype=np.float64), self._x.std(axis=0, dtype=np.float64)
-        self.std = np.where(self._x.max(axis=0) > self._x.min(axis=0), self.std, 0.0)
+        self.mean, self.std = statistics.mean, statistics.std
         self.noise = np.zeros(self.shape[1])
         self.row_bytes = 4 * self.shape[1]
         self.chunk_rows = min(self.shape[0], max(1, (2 << 20) // self.row_bytes))
