@@ -34,7 +34,7 @@ ORDER = [  # a module imports from rows above its own only; modules of one row d
     ["passes"],
     ["compress", "checkpoint", "repair"],
     ["sgd", "concat"],
-    ["debias", "model"],
+    ["debias", "model", "memory"],
     ["normal"],
     ["training"],
     ["report", "export"],

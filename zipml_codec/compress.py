@@ -193,7 +193,7 @@ def compress_with_report(
     start, target = time.perf_counter(), Path(path)
     workers = thread_count(request.threads)
     bars = progress if callable(progress) else Progress.on_terminal if progress else no_progress
-    given, names = _given(request)
+    given, names = given_levels(request)
     clip = (given.bounds[:, 0], given.bounds[:, -1]) if given is not None and request.clip else None
     if shard_rows is not None:
         shard_rows = check_integer("shard_rows", shard_rows, 1)
@@ -212,7 +212,7 @@ def compress_with_report(
         if saved is None or saved.about["phase"] == "statistics":
             first = pass_over("statistics", Losses() if saved is None else Losses.of(saved.arrays))
             learnt = learn(first, request, given, names, workers, journal, saved)
-            codec, outline = _outline(source, learnt, first.losses, request, given, workers)
+            codec, outline = outline_of(source, learnt, first.losses, request, given, workers)
             journal.check_source(source)
             second, saved = Losses(), None
         else:
@@ -260,7 +260,7 @@ def _asked(
     return asked | {"shard_rows": shard_rows, "version": VERSION, "source": content}
 
 
-def _outline(
+def outline_of(
     source: Source,
     learnt: Learnt,
     losses: Losses,
@@ -291,7 +291,7 @@ def _outline(
     return codec, Outline(header, arrays, learnt.labels, kept, *told, request.keep_exact)
 
 
-def _given(request: Request) -> tuple[Codec | None, tuple[str, ...] | None]:
+def given_levels(request: Request) -> tuple[Codec | None, tuple[str, ...] | None]:
     """The codec of given levels, and the names of the columns they are for."""
     if request.given is None:
         return None, None

@@ -190,7 +190,7 @@ def encode(
 
     if writer.row < header.rows:
         with journal.kept(state), closing(
-            read_ahead(_encoded(rows, codec, outline, writer.row, total, threads, parts))
+            read_ahead(encoded(rows, codec, outline, writer.row, total, threads, parts))
         ) as blocks:
             for block in blocks:
                 writer.write_codes(block.packed)
@@ -205,15 +205,16 @@ def encode(
     journal.tick(state)
 
 
-def _encoded(
+def encoded(
     rows: Rows,
     codec: Codec,
     outline: Outline,
     row: int,
     total: NDArray[np.float64],
     threads: int,
-    parts: ShardStatistics | None,
+    parts: ShardStatistics | None = None,
 ) -> Iterator[Encoded]:
+    """Codes of the rows from `row` on, block by block, and what goes beside them."""
     header = outline.header
     groups = np.empty((2, -(-block_rows(codec.features) // GROUP), codec.features), np.float32)
     for chunk in rows:

@@ -436,6 +436,8 @@ def training_data(data: Any, label: Label = None) -> TrainingData:
         return CodeRows(Dataset(data), label)
     if isinstance(data, Dataset):
         return CodeRows(data, label)
+    if isinstance(data, CodeRows | FloatRows):
+        return data
     if isinstance(data, tuple) and len(data) == 2:
         return FloatRows(*data, label)
     raise OptionError(f"data must be a Dataset, the path of one, or a tuple (X, y); got {type(data).__name__}")
