@@ -8,6 +8,8 @@ except ImportError:
         "or install the sources as CONTRIBUTING.md says"
     ) from None
 
+from typing import Any
+
 from .advise import Advice, advise
 from .codec import Codec
 from .compress import compress
@@ -44,3 +46,20 @@ __all__ = [
     "save_levels",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The estimators, which need scikit-learn, when they are asked for."""
+    if name in ("ZipMLClassifier", "ZipMLRegressor"):
+        from . import estimators
+
+        return getattr(estimators, name)
+    if name == "StochasticQuantizer":
+        from .transformer import StochasticQuantizer
+
+        return StochasticQuantizer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), "StochasticQuantizer", "ZipMLClassifier", "ZipMLRegressor"])
