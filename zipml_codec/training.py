@@ -417,9 +417,10 @@ def _engine_says(plan: Plan) -> str:
 def _prepare(stream: Stream, plan: Plan, given: float | None, debias: str) -> tuple[float, str]:
     """First step, share of the correction and where the intercept starts, from a sample of rows: into the plan."""
     source = stream.data
-    pilot = stream.sample(pilot_rows(source))
-    curvature = curvature_of(standardised(source, pilot, sample_rows(source.shape[1]), plan.threads))
-    loss = LOSSES[plan.loss]
+    loss, few = LOSSES[plan.loss], sample_rows(source.shape[1])
+    judged = loss.squared and debias == "auto" and bool(np.any(source.noise))  # else curvature is all that is wanted
+    pilot = stream.sample(pilot_rows(source) if judged else few)
+    curvature = curvature_of(standardised(source, pilot, few, plan.threads))
     if loss.squared:
         means: Any = pilot.labels.mean(axis=0, dtype=np.float64)
         plan.bias = means.tolist()
