@@ -109,7 +109,7 @@ class _ZipML(BaseEstimator):  # type: ignore[misc]
             )
         seed, threads, epochs = self._seed(), self._threads(), self._epochs(shape[0])
         data: Any
-        label, data = (y, X) if isinstance(X, Dataset) else (None, (X, y))
+        label, data = (y, X) if isinstance(X, Dataset) else (list(range(y.shape[1])) if y.ndim == 2 else None, (X, y))
         if not isinstance(X, Dataset) and self.bits is not None:
             data = encode_rows(X, y, **self._codes(seed), threads=threads)
         strong = self.penalty in ("l2", "l1", "elastic-net")
@@ -518,7 +518,7 @@ eta0, learning_rate, model_bits, gradient_bits, warm_start, random_state, n_jobs
             classes, codes = np.unique(y, return_inverse=True)
             if len(classes) < 2:
                 raise DataError(
-                    f"y holds one class only, {classes[0]!r}, and nothing to tell apart: two classes are needed"
+                    f"y holds one class only, {classes.tolist()[0]!r}, and nothing to tell apart: two classes are needed"
                 )
             if self.warm_start and hasattr(self, "classes_") and not np.array_equal(classes, self.classes_):
                 raise OptionError(
@@ -574,10 +574,10 @@ eta0, learning_rate, model_bits, gradient_bits, warm_start, random_state, n_jobs
         if known is not None and not np.array_equal(known, given):
             raise OptionError(f"classes: {given} are not those of the calls before, {known}")
         if len(given) < 2:
-            raise DataError(f"classes holds one class only, {given[0]!r}: two are needed")
+            raise DataError(f"classes holds one class only, {given.tolist()[0]!r}: two are needed")
         unknown = np.setdiff1d(y, given)
         if len(unknown):
-            raise DataError(f"y holds {unknown[0]!r}, which is none of classes")
+            raise DataError(f"y holds {unknown.tolist()[0]!r}, which is none of classes")
         self.classes_ = given
         signs = np.where(y[:, None] == given, np.float32(1), np.float32(-1))
         signs = np.ascontiguousarray(signs[:, 1] if len(given) == 2 else signs)
@@ -647,6 +647,7 @@ eta0, learning_rate, model_bits, gradient_bits, warm_start, random_state, n_jobs
             one.coef_, one.intercept_ = coef[None].copy(), np.array([intercept])
             several.estimators_.append(one)
         several.label_binarizer_ = LabelBinarizer(sparse_output=True).fit(self.classes_)
+        several.classes_ = self.classes_.copy()
         several.n_features_in_ = self.n_features_in_
         if hasattr(self, "feature_names_in_"):
             several.feature_names_in_ = self.feature_names_in_

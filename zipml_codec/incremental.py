@@ -93,7 +93,7 @@ class Portions:
         self, X: NDArray[Any], y: NDArray[np.float32], codes: dict[str, Any] | None, plan: Plan
     ) -> MemoryRows | FloatRows:
         if codes is None:
-            return FloatRows(X, y)
+            return FloatRows(X, y, list(range(y.shape[1])) if y.ndim == 2 else None)
         if self.codec is not None:
             codes = {"seed": codes["seed"], "levels": self.codec, "clip": True}
         source = encode_rows(X, y, **codes, threads=plan.threads)

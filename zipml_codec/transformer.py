@@ -70,7 +70,7 @@ class StochasticQuantizer(TransformerMixin, BaseEstimator):  # type: ignore[misc
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
+        tags.transformer_tags.preserves_dtype = [] if self.output == "codes" else ["float32"]
         return tags
 
     def fit(self, X: ArrayLike, y: Any = None) -> StochasticQuantizer:
