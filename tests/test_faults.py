@@ -126,8 +126,14 @@ def phase(folder):
 EXTRAS = [[], ["--zstd", "3", "--keep-exact"], ["--shard-rows", "700"], ["--shard-rows", "1300", "--zstd", "3", "--keep-exact"]]
 
 
-@pytest.mark.parametrize("extra", EXTRAS, ids=" ".join)
-@pytest.mark.parametrize("moments", [6, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("extra", "moments"),
+    [
+        *((extra, moments) for extra, moments in zip(EXTRAS, (6, 6, 4, 3), strict=True)),
+        *(pytest.param(extra, moments, marks=pytest.mark.slow) for extra, moments in zip(EXTRAS, (100, 100, 30, 30), strict=True)),
+    ],
+    ids=str,
+)  # fmt: skip
 def test_killed_at_any_moment(tmp_path, server, extra, moments):
     """kill -9, again and again while it goes on, half of the time; then to the end: the same bytes, and nothing else left."""
     arguments = ARGUMENTS + extra
