@@ -1,4 +1,4 @@
-"""The estimators: scikit-learn's own checks, its solutions on exact data, accuracies on real data, and what they promise beside."""
+"""The estimators: scikit-learn's checks, its solutions on exact data, accuracies on real data, and what they promise beside."""
 
 import io
 import pickle
@@ -42,6 +42,7 @@ EXPECTED = {
 CHECKED = [
     zipml.ZipMLRegressor(random_state=0),
     zipml.ZipMLRegressor(penalty="l1", bits=None, random_state=0),
+    zipml.ZipMLRegressor(solver="normal", random_state=0),
     zipml.ZipMLClassifier(random_state=0),
     zipml.ZipMLClassifier("hinge", bits=4, random_state=0),
     zipml.ZipMLClassifier("lssvm", bits=None, random_state=0),
@@ -94,7 +95,8 @@ REGRESSIONS = {
     "weak ridge": (dict(alpha=1e-4), 0, 1e-4, lambda rows: Ridge(1e-4 * rows)),
     "lasso": (dict(penalty="l1", alpha=0.03), 0.03, 0, lambda rows: Lasso(0.03, tol=1e-9, max_iter=10**5)),
     "elastic-net": (
-        dict(penalty="elastic-net", alpha=0.05, l1_ratio=0.5), 0.025, 0.025, lambda rows: ElasticNet(0.05, l1_ratio=0.5, tol=1e-9, max_iter=10**5),
+        dict(penalty="elastic-net", alpha=0.05, l1_ratio=0.4), 0.02, 0.03,
+        lambda rows: ElasticNet(0.05, l1_ratio=0.4, tol=1e-9, max_iter=10**5),
     ),
 }  # fmt: skip
 
@@ -109,6 +111,17 @@ def test_regressions_reach_scikit_learns_objective(name, data, bits, within, rea
     best = squared_objective(X, y, exact(len(X)).fit(X.astype(np.float64), y), l1, l2)
     got = squared_objective(X, y, zipml.ZipMLRegressor(bits=bits, random_state=0, **options).fit(X, y), l1, l2)
     assert got <= (1 + within) * best
+
+
+@pytest.mark.parametrize("targets", [1, 3])
+def test_the_normal_equations_are_ridge(targets):
+    X, y = regression()
+    y = y if targets == 1 else np.stack([y, -y, X[:, 0]], axis=1)
+    exact = Ridge(0.1 * len(X)).fit(X.astype(np.float64), y)
+    for bits, within in ((None, 1e-4), (8, 0.05)):
+        model = zipml.ZipMLRegressor(alpha=0.1, solver="normal", bits=bits, random_state=0).fit(X, y)
+        np.testing.assert_allclose(model.predict(X), exact.predict(X), atol=within * y.std())
+        assert model.n_iter_ == 1
 
 
 @pytest.mark.parametrize("alpha", [1e-2, 1e-3])
@@ -396,6 +409,7 @@ def test_a_bar_on_a_terminal(monkeypatch):
     [
         (dict(loss="hinge"), "loss must be one of 'squared'"),
         (dict(solver="lbfgs"), "solver must be one of"),
+        (dict(solver="normal", penalty="l1"), "solver='normal' takes penalty="),
         (dict(max_iter=0), "max_iter must be at least 1"),
         (dict(bits=9), "bits must be 1..8"),
         (dict(penalty="l2-ball", alpha=0.0), "needs radius"),
@@ -411,8 +425,9 @@ def test_options_that_do_not_fit(options, message):
 
 def test_in_pipelines_and_searches():
     X, y = blobs(rows=600)
+    quantizer, classifier = zipml.StochasticQuantizer(3, random_state=0), zipml.ZipMLClassifier(max_iter=5, random_state=0)
     search = GridSearchCV(
-        make_pipeline(StandardScaler(), zipml.StochasticQuantizer(3, random_state=0), zipml.ZipMLClassifier(max_iter=5, random_state=0)),
+        make_pipeline(StandardScaler(), quantizer, classifier),
         {"zipmlclassifier__alpha": [1e-4, 1.0], "stochasticquantizer__bits": [2, 5]},
         cv=2,
     )  # fmt: skip
@@ -451,7 +466,7 @@ def test_quantized_values_are_unbiased_and_outputs_agree(levels, samples):
     assert np.array_equal(values.inverse_transform(m), m)
     levels = values.codec_.levels
     assert all(np.isin(q[:, column], levels[column % 6]).all() for column in range(q.shape[1]))
-    mean = np.mean([zipml.StochasticQuantizer(4, **(options | {"random_state": seed})).fit_transform(X) for seed in range(300)], axis=0)
+    mean = np.mean([clone(values).set_params(random_state=seed).fit_transform(X) for seed in range(300)], axis=0)
     width = np.diff(levels, axis=1).max(axis=1)
     assert (np.abs(mean - X) < 5 * width / 2 / np.sqrt(300 * samples) + 1e-6).all()
 
@@ -459,7 +474,7 @@ def test_quantized_values_are_unbiased_and_outputs_agree(levels, samples):
 def test_the_transformers_names_bounds_and_streams():
     X, _ = blobs(rows=256, features=3)
     frame = pd.DataFrame(X, columns=["a", "b", "c"])
-    quantizer = zipml.StochasticQuantizer(2, output="samples", samples=2, random_state=0).set_output(transform="pandas").fit(frame)
+    quantizer = zipml.StochasticQuantizer(2, output="samples", random_state=0).set_output(transform="pandas").fit(frame)
     assert quantizer.transform(frame).columns.tolist() == [f"{name}_sample{number}" for number in (0, 1) for name in "abc"]
     plain = zipml.StochasticQuantizer(5, random_state=0)
     assert plain.fit(frame).set_output(transform="polars").transform(frame).columns == ["a", "b", "c"]

@@ -32,7 +32,6 @@ except ImportError as error:
         f"the estimators need scikit-learn 1.6 or newer: pip install 'zipml-codec[sklearn]' ({error})"
     ) from error
 
-SOLVERS = ("sgd",)
 FEWEST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 4000, 20, 1000
 ON_THE_BYTE_GRID = (
     6  # bits up to which optimal levels may lie where training in integers finds them (zipml_codec/tables.py)
@@ -101,8 +100,8 @@ class _ZipML(BaseEstimator):  # type: ignore[misc]
 
     def _train(self, X: Any, y: Any, sample_weight: Any, shape: tuple[int, int]) -> Model:
         """Train on a file, or on checked rows and labels, and take the model over."""
-        check_choice("solver", self.solver, SOLVERS)
-        start = self.model_ if self.warm_start and hasattr(self, "model_") else None
+        begun = self.warm_start and self.solver == "sgd" and hasattr(self, "model_")
+        start = self.model_ if begun else None
         if start is not None and start.coef.shape[-1] != shape[1]:
             raise OptionError(
                 f"warm_start goes on with {start.coef.shape[-1]} features; X has {shape[1]}: fit a fresh estimator"
@@ -118,6 +117,7 @@ class _ZipML(BaseEstimator):  # type: ignore[misc]
                 data,
                 label=label,
                 loss=self.loss,
+                solver=self.solver,
                 penalty=self.penalty,
                 strength=self.alpha if strong else 0.0,
                 l1_ratio=self.l1_ratio,
@@ -138,7 +138,7 @@ class _ZipML(BaseEstimator):  # type: ignore[misc]
                 seed=seed,
                 progress=told,
             )
-        self.n_iter_ = len(model.history)
+        self.n_iter_ = max(1, len(model.history))  # the normal equations take one pass
         self.__dict__.pop("_portions", None)
         return model
 
@@ -192,7 +192,6 @@ class _ZipML(BaseEstimator):  # type: ignore[misc]
     ) -> None:
         """One portion of `partial_fit`: y of shape (rows,) or (rows, targets), the coefficients' shape being `shape`."""
         check_choice("debias", self.debias, PARTIAL_DEBIAS)
-        check_choice("solver", self.solver, SOLVERS)
         if not hasattr(self, "_portions"):
             fresh = not hasattr(self, "model_")
             coef = np.zeros(shape) if fresh else self.model_.coef
@@ -287,7 +286,8 @@ class ZipMLRegressor(RegressorMixin, _ZipML):  # type: ignore[misc]
         train several times as fast.
     debias, model_bits, gradient_bits
         As in `zipml_codec.train`.
-    solver : {"sgd"}
+    solver : {"sgd", "normal"}
+        normal: the exact solution of least squares, in one pass; see `zipml_codec.train`. `partial_fit` takes steps of SGD.
     max_iter : int or "auto"
         Epochs. auto: 4,000 steps, in 20 to 1,000 epochs.
     tol : float
