@@ -124,16 +124,14 @@ def phase(folder):
 
 
 EXTRAS = [[], ["--zstd", "3", "--keep-exact"], ["--shard-rows", "700"], ["--shard-rows", "1300", "--zstd", "3", "--keep-exact"]]
+KILLS = (100, 100, 30, 30)
 
 
 @pytest.mark.parametrize(
     ("extra", "moments"),
-    [
-        *((extra, moments) for extra, moments in zip(EXTRAS, (6, 6, 4, 3), strict=True)),
-        *(pytest.param(extra, moments, marks=pytest.mark.slow) for extra, moments in zip(EXTRAS, (100, 100, 30, 30), strict=True)),
-    ],
+    [*zip(EXTRAS, (6, 6, 4, 3), strict=True), *(pytest.param(*one, marks=pytest.mark.slow) for one in zip(EXTRAS, KILLS, strict=True))],
     ids=str,
-)  # fmt: skip
+)
 def test_killed_at_any_moment(tmp_path, server, extra, moments):
     """kill -9, again and again while it goes on, half of the time; then to the end: the same bytes, and nothing else left."""
     arguments = ARGUMENTS + extra
