@@ -124,12 +124,12 @@ def phase(folder):
 
 
 EXTRAS = [[], ["--zstd", "3", "--keep-exact"], ["--shard-rows", "700"], ["--shard-rows", "1300", "--zstd", "3", "--keep-exact"]]
-KILLS = (100, 100, 30, 30)
+FEW, KILLS = (6, 6, 4, 3), (100, 100, 30, 30)
 
 
 @pytest.mark.parametrize(
     ("extra", "moments"),
-    [*zip(EXTRAS, (6, 6, 4, 3), strict=True), *(pytest.param(*one, marks=pytest.mark.slow) for one in zip(EXTRAS, KILLS, strict=True))],
+    [*zip(EXTRAS, FEW, strict=True), *(pytest.param(*one, marks=pytest.mark.slow) for one in zip(EXTRAS, KILLS, strict=True))],
     ids=str,
 )
 def test_killed_at_any_moment(tmp_path, server, extra, moments):
