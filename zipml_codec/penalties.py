@@ -62,7 +62,7 @@ class Penalty:
         return np.where(varies, 1 / np.where(varies, std, 1) if self.units == "data" else 1.0, 0.0)
 
     def bounds(self, std: Float) -> tuple[Float | None, Float | None]:
-        """Bounds of x; None where there are none."""
+        """Bounds of x; None where there are none. Constant columns are held at 0, whatever the bounds: see `within`."""
         scale = self.scale(std)
         inverse = np.where(scale > 0, 1 / np.where(scale > 0, scale, 1), 1.0)
         found = []
@@ -70,15 +70,22 @@ class Penalty:
             given = getattr(self, name)
             if given is not None and np.size(given) not in (1, len(std)):
                 raise OptionError(f"bounds: {name} has {np.size(given)} values for {len(std)} features")
-            found.append(None if given is None else np.where(scale > 0, np.asarray(given, np.float64) * inverse, given))
+            found.append(None if given is None else np.where(scale > 0, np.asarray(given, np.float64) * inverse, 0.0))
         return found[0], found[1]
+
+    def within(self, c: Float) -> Float:
+        """Coefficients in the data's units, within bounds on those: rounding may move them out, and a constant column's is 0."""
+        if self.units != "data" or (self.low is None and self.high is None):
+            return c
+        return np.clip(c, -np.inf if self.low is None else self.low, np.inf if self.high is None else self.high)
 
     def proximal(self, std: Float) -> tuple[NDArray[np.float32] | None, ...] | None:
         """The kernels' (shrink, ridge, low, high), vectors of x's units, where each coefficient steps alone; else None."""
         if self.ball:
             return None
         scale, (first, second), (low, high) = self.scale(std), self.shares, self.bounds(std)
-        parts = (first * scale if first else None, second * scale**2 if second else None, low, high)
+        strengths = (first * scale if first else None, second * scale**2 if second else None)
+        parts: tuple[NDArray[Any] | None, ...] = (*strengths, low, high)
         if all(part is None for part in parts):
             return None
         most = float(np.finfo(np.float32).max)  # of a column all but constant: it holds the coefficient at 0
@@ -102,14 +109,17 @@ class Penalty:
         return x if low is None and high is None else np.clip(x, low, high)
 
     def value(self, x: Float, std: Float) -> float:
-        """What is added to the mean loss, for x of shape (features,) or (targets, features); infinite outside of a constraint."""
-        c = np.atleast_2d(x) * self.scale(std)
+        """What is added to the mean loss, of (targets, features) the mean over targets; infinite outside of the constraint."""
+        scale = self.scale(std)
+        c = np.atleast_2d(x) * scale
         first, second = self.shares
-        total = first * np.abs(c).sum() + second * np.square(c).sum() / 2
+        total = (first * np.abs(c).sum() + second * np.square(c).sum() / 2) / len(c)
         size = np.abs(c).sum(axis=1) if self.kind == "l1-ball" else np.sqrt(np.square(c).sum(axis=1))
         outside = self.ball and bool((size > self.radius * (1 + 1e-6)).any())
         for bound, sign in ((self.low, -1), (self.high, 1)):
-            outside |= bound is not None and bool((sign * (c - np.asarray(bound)) > 1e-6 * (1 + np.abs(bound))).any())
+            if bound is not None:
+                beyond = sign * (c - np.asarray(bound)) > 1e-6 * (1 + np.abs(bound))
+                outside |= bool(beyond[:, scale > 0].any())
         return float(np.inf if outside else total)
 
 
@@ -177,18 +187,25 @@ def _bounds(bounds: Any) -> tuple[Any, Any]:
 
 
 def project_l1(v: Float, scale: Float, radius: float) -> Float:
-    """The nearest x to v with sum_f scale_f |x_f| <= radius: |v_f| less lambda * scale_f, lambda found among its breakpoints."""
+    """The nearest x to v with sum_f scale_f |x_f| <= radius: |v_f| less lambda scale_f, lambda found among its breakpoints.
+
+    With u_f = |v_f| / scale_f descending, and j the last that stays above 0, lambda = u_j - (radius - S_j) / W_j, where
+    S_j = sum_{i <= j} scale_i^2 (u_i - u_j) and W_j = sum_{i <= j} scale_i^2: sums without cancellation, whatever the scales.
+    """
     size = np.abs(v)
     if scale @ size <= radius:
         return v
-    used = scale > 0
-    w, a = scale[used], size[used]
-    at = a / w
+    used = np.flatnonzero(scale > 0)
+    at = size[used] / scale[used]
     order = np.argsort(-at, kind="stable")
-    w, a, at = w[order], a[order], at[order]
-    threshold = (np.cumsum(w * a) - radius) / np.cumsum(w * w)  # lambda, if the first so many stay above 0
-    last = int(np.flatnonzero(at > threshold)[-1])
-    return np.asarray(np.sign(v) * np.where(used, np.maximum(size - threshold[last] * scale, 0), size))
+    used, at = used[order], at[order]
+    weight = np.cumsum(scale[used] ** 2)
+    above = np.concatenate([[0.0], np.cumsum(weight[:-1] * -np.diff(at))])
+    last = int(np.flatnonzero(above < radius)[-1])
+    size[used] = 0
+    used = used[: last + 1]
+    size[used] = scale[used] * (at[: last + 1] - at[last] + (radius - above[last]) / weight[last])
+    return np.asarray(np.copysign(size, v))
 
 
 def project_l2(v: Float, scale: Float, radius: float) -> Float:

@@ -342,7 +342,7 @@ def _model(
     source = stream.data
     info |= fit.report | _final(stream, fit, loss, threads)
     info["objective"] = info["train_loss"] + penalty.value(fit.weights, source.std)
-    coef = fit.weights * inverse_std(source.std)
+    coef = penalty.within(fit.weights * inverse_std(source.std))
     return Model(coef, fit.bias - coef @ source.mean, loss, source.columns, fit.history, info, classes)
 
 
