@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .stream import CodeRows, inverse_std
 
+ULP = 2.0**-24  # what float32 may round a number of size 1 by
 SKETCH_ROWS = 65536 * 16  # values of exact rows in memory together while a sketch is made
 NUMBER = 0x5A49504D4C  # of the projection's random signs
 
@@ -32,10 +33,10 @@ class Refetch(Protocol):
 
 
 class Cells:
-    """The bound of the widest intervals: certain."""
+    """The bound of the widest intervals, and of what float32 costs: certain."""
 
     def __init__(self, data: CodeRows) -> None:
-        self._width = interval_width(data)
+        self._width = interval_width(data) + arithmetic_of(data)
 
     def correct(self, z: NDArray[np.float64], rows: NDArray[np.int64], weights: Float32) -> NDArray[np.float64]:
         """Nothing better."""
@@ -70,6 +71,7 @@ class Sketch:
         signs = generator.integers(0, 2, (features, size), np.int8) * 2 - 1
         self._projection = (signs / np.sqrt(size)).astype(np.float32)
         self._rests, self._sizes = np.empty((rows, size), np.float32), np.empty(rows, np.float32)
+        self._arithmetic = arithmetic_of(data)
         scale = inverse_std(data.std).astype(np.float32)
         block = max(1, SKETCH_ROWS // features)
         for first in range(0, rows, block):
@@ -82,9 +84,10 @@ class Sketch:
         return z + self._rests[rows] @ (weights @ self._projection).T if self.error < 1 else z
 
     def bound(self, rows: NDArray[np.int64], weights: Float32) -> NDArray[np.float64]:
-        """Rows' error |r| |x|, or |r| |x| about z itself where the sketch is too small to say more."""
-        sizes = np.sqrt(np.square(weights.astype(np.float64)).sum(axis=1))
-        return np.asarray(self._sizes[rows][:, None] * sizes * min(self.error, 1.0))
+        """Rows' error |r| |x|, or |r| |x| about z itself where the sketch is too small to say more; and what float32 costs."""
+        x = weights.astype(np.float64)
+        sizes = np.sqrt(np.square(x).sum(axis=1))
+        return np.asarray(self._sizes[rows][:, None] * sizes * min(self.error, 1.0) + np.abs(x) @ self._arithmetic)
 
 
 def error_of(size: int, failure: float) -> float:
@@ -100,3 +103,12 @@ def interval_width(data: CodeRows) -> NDArray[np.float64]:
     levels = data.codec.levels.astype(np.float64)
     width = np.diff(levels, axis=1).max(axis=1) if levels.shape[1] > 1 else np.zeros(len(levels))
     return np.broadcast_to(width, data.shape[1:]) * inverse_std(data.std)
+
+
+def arithmetic_of(data: CodeRows) -> NDArray[np.float64]:
+    """What float32 may move z by per unit of |x_f|, in standardised units: that of decoded values and of a sum of products."""
+    features, scale = data.shape[1], inverse_std(data.std)
+    ends = data.codec.bounds[:, [0, -1]].astype(np.float64)
+    size = np.broadcast_to(np.abs(ends).max(axis=1), features) * scale
+    reach = np.abs(ends - data.mean[:, None]).max(axis=1) * scale
+    return np.asarray(ULP * (4 * size + (features + 8) * reach))
