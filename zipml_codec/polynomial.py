@@ -91,7 +91,10 @@ def approximate(loss: str, options: Options) -> Polynomial:
     if loss == "hinge":
         u = u[np.abs(u - 1) >= options.gap]
         if not ((u < 1).any() and (u > 1).any()):
-            raise OptionError(f"gap={options.gap:g} leaves no margins on one side of 1 within span={options.span:g}: take less")
+            raise OptionError(
+                f"gap={options.gap:g} leaves no margins on one side of 1 within span={options.span:g}: "
+                "take a smaller gap or a larger span"
+            )
     wanted = margin_slope(loss, u)
     fitted = np.polynomial.chebyshev.chebfit(u / options.span, wanted, options.degree)
     powers = np.zeros(options.degree + 1)
