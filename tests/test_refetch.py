@@ -11,7 +11,7 @@ from zipml_codec.formats import container
 from zipml_codec.kernels import sgd as kernel
 from zipml_codec.losses import LOSSES
 from zipml_codec.matrix import MatrixEngine
-from zipml_codec.refetch import Cells, Sketch, error_of, interval_width
+from zipml_codec.refetch import Cells, Sketch, error_of
 from zipml_codec.stream import CodeRows, inverse_std
 
 
@@ -40,7 +40,7 @@ CODECS = st.tuples(st.sampled_from([1, 2, 3, 4, 6, 8]), st.integers(1, 3), st.sa
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(CODECS, st.integers(0, 2**32 - 1), st.sampled_from(["normal", "heavy", "far", "integers"]), st.integers(1, 40))
 def test_the_bound_holds(tmp_path, codec, seed, kind, features):
-    """|exact z - z| <= sum_f width_f |x_f| for every row, whatever codec, rows and model; and whatever is far from 0."""
+    """|exact z - z| <= sum_f width_f |x_f| of each row's own intervals, whatever codec, rows and model; far from 0 too."""
     bits, samples, levels, shared = codec
     samples = min(samples, 2**bits - 1)
     rng = np.random.default_rng(seed)
@@ -61,13 +61,14 @@ def test_the_bound_holds(tmp_path, codec, seed, kind, features):
         numbers = np.arange(150)
         z = (decoded @ x.T).astype(np.float64)
         wanted = exact @ x.T.astype(np.float64)
-        assert (np.abs(wanted - z) <= Cells(rows).bound(numbers, x)).all()
+        bound = Cells(rows).bound(data.packed(), numbers, x, 1)
+        assert bound.shape == z.shape and (np.abs(wanted - z) <= bound).all()
         certain = Sketch(rows, 1, 1e-9, seed, 1)  # too small to say anything: |r| |x| about z itself
         assert certain.error == np.inf
-        assert (np.abs(wanted - certain.correct(z, numbers, x)) <= certain.bound(numbers, x) * (1 + 1e-6)).all()
-        bound = Cells(rows).bound(numbers, x)
-        plain = np.abs(x.astype(np.float64)) @ interval_width(rows)
-        assert (bound <= 1.02 * plain + 0.01 * np.abs(x).sum(axis=1)).all() or kind == "far"  # not much more than the intervals
+        assert (np.abs(wanted - certain.correct(z, numbers, x)) <= certain.bound(data.packed(), numbers, x, 1) * (1 + 1e-6)).all()
+        width = np.diff(data.levels.astype(np.float64), axis=1).max(axis=1) * inverse_std(rows.std)
+        widest = np.abs(x.astype(np.float64)) @ width  # ZipML's own bound
+        assert kind == "far" or (bound <= 1.01 * widest + 1e-4 * np.abs(x).sum(axis=1)).all()
 
 
 # ---- Training ----
@@ -85,8 +86,8 @@ def test_slopes_are_the_exact_rows(problem, monkeypatch, kind):
     data, exact, _ = problem
     original, seen = MatrixEngine._fetched_rows, [0, 0]
 
-    def checked(self, window, rows, x, y, z, values):
-        better, new = original(self, window, rows, x, y, z, values)
+    def checked(self, packed, window, rows, x, y, z, values, threads):
+        better, new = original(self, packed, window, rows, x, y, z, values, threads)
         numbers = window.numbers[rows].astype(np.int64) - data.row_offset
         wanted = exact[numbers] @ x.T.astype(np.float64) + self._bias
         slope = LOSSES["hinge"].slope
@@ -115,7 +116,7 @@ def test_the_model_is_that_of_exact_signs(problem):
     x, bias = np.zeros(data.shape[1]), 0.0
     for epoch in range(epochs):
         z = decoded @ x + bias
-        open_ = np.abs(1 - y * z) <= cells.bound(numbers, x.astype(np.float32)[None])[0]
+        open_ = np.abs(1 - y * z) <= cells.bound(data.packed(), numbers, x.astype(np.float32)[None], 1)[:, 0]
         slopes = np.where(y * (exact @ x + bias) < 1, -y, 0.0)
         used = np.where(open_[:, None], exact, decoded)
         x, bias = x - 0.5 / (epoch + 1) * slopes @ used / count, bias - 0.5 / (epoch + 1) * slopes.mean()
@@ -124,11 +125,12 @@ def test_the_model_is_that_of_exact_signs(problem):
     assert model.info["refetched"] == pytest.approx(open_.mean(), abs=0.003)
 
 
-def test_shares_are_plausible(tmp_path):
+@pytest.mark.parametrize("levels", ["uniform", "optimal"])
+def test_shares_are_plausible(tmp_path, levels):
     """More bits leave fewer rows open, and a sketch fewer than the intervals' bound."""
     shares = {}
     for bits in (3, 5, 8):
-        data, _, _ = made(tmp_path / f"f{bits}", rows=3000, features=8, bits=bits, samples=1, levels="uniform")
+        data, _, _ = made(tmp_path / f"f{bits}", rows=3000, features=8, bits=bits, samples=1, levels=levels)
         for kind in ("refetch", "sketch"):
             options = {"penalty_units": "standard", "strength": 0.1, "sketch_size": 256}
             shares[kind, bits] = zipml.train(data, loss="hinge", debias=kind, epochs=4, **options).info["refetched"]
@@ -178,7 +180,7 @@ def test_it_fails_less_often_than_it_says(tmp_path, failure):
     for seed in range(300):
         sketch = Sketch(rows, size, failure, seed, 1)
         better = sketch.correct(z, numbers, x)
-        failed += int((np.abs(wanted - better) > sketch.bound(numbers, x)).sum())
+        failed += int((np.abs(wanted - better) > sketch.bound(data.packed(), numbers, x, 1)).sum())
         off.append(better - wanted)
     assert failed / (300 * wanted.size) <= failure
     off = np.array(off)

@@ -94,7 +94,7 @@ class MatrixEngine:
             slopes, values = self._of_samples(packed, window, rows, x, y, z, threads)
         else:
             if self._refetch is not None:
-                z, values = self._fetched_rows(window, rows, x, y, z, values)
+                z, values = self._fetched_rows(packed, window, rows, x, y, z, values, threads)
             slopes = loss.slope(z, y)
         slopes *= weight
         gradient = (slopes.astype(np.float32).T @ values) / np.float32(count)
@@ -146,19 +146,21 @@ class MatrixEngine:
 
     def _fetched_rows(
         self,
+        packed: NDArray[np.uint8],
         window: Window,
         rows: NDArray[np.uintp],
         x: NDArray[np.float32],
         y: NDArray[np.float64],
         z: NDArray[np.float64],
         values: NDArray[np.float32],
+        threads: int,
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Decisions and rows with those in exact form whose side of the hinge is open."""
         data, refetch = self._data, self._refetch
         assert isinstance(data, CodeRows) and refetch is not None and window.numbers is not None
         numbers = window.numbers[rows].astype(np.int64) - data.row_offset
         better = refetch.correct(z, numbers, x)
-        open_ = (np.abs(1 - y * better) <= refetch.bound(numbers, x)).any(axis=1)
+        open_ = (np.abs(1 - y * better) <= refetch.bound(packed, numbers, x, threads)).any(axis=1)
         self.seen, self.fetched = self.seen + len(rows), self.fetched + int(open_.sum())
         if not open_.any():
             return better, values

@@ -1,7 +1,8 @@
 """Which rows' side of a hinge rounding leaves open, for those to be fetched exactly (ZipML, section 4: refetching).
 
 The slope of max(0, 1 - y z) needs the sign of 1 - y z alone. It is certain where |1 - y m.x| exceeds what rounding can have
-moved m.x by: sum_f width_f |x_f|, width_f the widest interval between levels of a feature. Where not, the exact row tells.
+moved m.x by: sum_f width_f |x_f|, width_f that of the interval that the row's own code is in, for the widest interval of optimal
+levels is many times as wide as most. Where not, the exact row tells.
 A sketch of what rounding took from each row narrows that by random projection (Johnson and Lindenstrauss), for a probability of
 failure that is chosen.
 """
@@ -13,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .kernels import sgd as kernel
 from .stream import CodeRows, inverse_std
 
 ULP = 2.0**-24  # what float32 may round a number of size 1 by
@@ -28,23 +30,32 @@ class Refetch(Protocol):
     def correct(self, z: NDArray[np.float64], rows: NDArray[np.int64], weights: Float32) -> NDArray[np.float64]:
         """A better z, (m, targets), where there is one."""
 
-    def bound(self, rows: NDArray[np.int64], weights: Float32) -> NDArray[np.float64]:
-        """How far the exact z may be from that: (m or 1, targets)."""
+    def bound(
+        self, packed: NDArray[np.uint8], rows: NDArray[np.int64], weights: Float32, threads: int
+    ) -> NDArray[np.float64]:
+        """How far the exact z may be from that: (m, targets)."""
 
 
 class Cells:
-    """The bound of the widest intervals, and of what float32 costs: certain."""
+    """The bound of the intervals that codes are in, and of what float32 costs: certain."""
 
     def __init__(self, data: CodeRows) -> None:
-        self._width = interval_width(data) + arithmetic_of(data)
+        codec = data.codec
+        most = 1 + 2 * ULP * (codec.features + 8)  # of this sum itself
+        table = ((reach_of(data) + arithmetic_of(data)[:, None]) * most).astype(np.float32)
+        shape = (codec.features, codec.bits, codec.samples, codec.stride)
+        self._rows = kernel.Rows(*shape, table=table, estimator=kernel.MEAN)
 
     def correct(self, z: NDArray[np.float64], rows: NDArray[np.int64], weights: Float32) -> NDArray[np.float64]:
         """Nothing better."""
         return z
 
-    def bound(self, rows: NDArray[np.int64], weights: Float32) -> NDArray[np.float64]:
-        """sum_f width_f |x_f| of each target."""
-        return np.asarray((np.abs(weights.astype(np.float64)) @ self._width)[None])
+    def bound(
+        self, packed: NDArray[np.uint8], rows: NDArray[np.int64], weights: Float32, threads: int
+    ) -> NDArray[np.float64]:
+        """sum_f width_f |x_f|: codes decode to their widths."""
+        self._rows.hold(packed)
+        return np.asarray(self._rows.values(threads) @ np.abs(weights).T, np.float64)
 
 
 class Sketch:
@@ -83,7 +94,9 @@ class Sketch:
         """The decision plus the sketch's estimate of r . x."""
         return z + self._rests[rows] @ (weights @ self._projection).T if self.error < 1 else z
 
-    def bound(self, rows: NDArray[np.int64], weights: Float32) -> NDArray[np.float64]:
+    def bound(
+        self, packed: NDArray[np.uint8], rows: NDArray[np.int64], weights: Float32, threads: int
+    ) -> NDArray[np.float64]:
         """Rows' error |r| |x|, or |r| |x| about z itself where the sketch is too small to say more; and what float32 costs."""
         x = weights.astype(np.float64)
         sizes = np.sqrt(np.square(x).sum(axis=1))
@@ -98,11 +111,20 @@ def error_of(size: int, failure: float) -> float:
     return float(errors[enough[0]]) if len(enough) else np.inf
 
 
-def interval_width(data: CodeRows) -> NDArray[np.float64]:
-    """The widest interval between neighbouring levels of each feature, in standardised units: float64 (features,)."""
-    levels = data.codec.levels.astype(np.float64)
-    width = np.diff(levels, axis=1).max(axis=1) if levels.shape[1] > 1 else np.zeros(len(levels))
-    return np.broadcast_to(width, data.shape[1:]) * inverse_std(data.std)
+def reach_of(data: CodeRows) -> NDArray[np.float64]:
+    """How far a value may be from what its code decodes to, in standardised units: float64 (features, 2**bits).
+
+    A code with some of its k samples up is of one interval; with none, of the one above its level or all up of that below.
+    """
+    codec, scale = data.codec, inverse_std(data.std)
+    k, top = codec.samples, codec.intervals * codec.samples
+    width = np.diff(codec.levels.astype(np.float64), axis=1)
+    share = np.maximum(np.arange(k), k - np.arange(k)) / k
+    reach = np.zeros((len(width), 2**codec.bits))
+    reach[:, :top] = (width[:, :, None] * share).reshape(len(width), top)
+    reach[:, k : top + 1 : k] = np.maximum(reach[:, k : top + 1 : k], width)
+    reach[:, top + 1 :] = reach[:, top : top + 1]
+    return np.asarray(np.broadcast_to(reach, (data.shape[1], 2**codec.bits)) * scale[:, None])
 
 
 def arithmetic_of(data: CodeRows) -> NDArray[np.float64]:
