@@ -418,7 +418,7 @@ def _prepare(stream: Stream, plan: Plan, given: float | None, debias: str) -> tu
     """First step, share of the correction and where the intercept starts, from a sample of rows: into the plan."""
     source = stream.data
     loss, few = LOSSES[plan.loss], sample_rows(source.shape[1])
-    judged = loss.squared and debias == "auto" and bool(np.any(source.noise))  # else curvature is all that is wanted
+    judged = loss.squared and bool(np.any(source.noise))  # else curvature is all that is wanted
     pilot = stream.sample(pilot_rows(source) if judged else few)
     curvature = curvature_of(standardised(source, pilot, few, plan.threads))
     if loss.squared:
