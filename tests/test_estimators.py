@@ -501,3 +501,12 @@ def test_the_transformers_names_bounds_and_streams():
         given.fit(X[:, :2])
     with pytest.raises(DataError, match=r"codes are whole numbers, 0\.\.30"):
         zipml.StochasticQuantizer(5, output="codes").fit(X).inverse_transform([[1.5, 0, 0]])
+
+
+def test_rows_in_memory_are_fetched_exactly_where_the_hinge_is_open():
+    X, y = blobs()
+    model = zipml.ZipMLClassifier("hinge", bits=4, debias="refetch", random_state=0, max_iter=20).fit(X, y)
+    assert 0 < model.model_.info["refetched"] <= 1
+    exact = zipml.ZipMLClassifier("hinge", bits=None, random_state=0, max_iter=20).fit(X, y)
+    objective = [margin_objective(X, y, one, "hinge", 1e-4) for one in (model, exact)]
+    assert objective[0] <= 1.01 * objective[1]
