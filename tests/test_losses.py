@@ -196,6 +196,24 @@ def test_several_targets_are_each_alone(tmp_path, loss, penalty):
             assert together.intercept[number] == pytest.approx(alone.intercept, rel=2e-3, abs=2e-4)
 
 
+@pytest.mark.parametrize("loss", ["lssvm", "logistic", "hinge"])
+def test_several_labels_keep_their_own_classes(tmp_path, loss):
+    """Labels -1 and +1 beside 0 and 1: each is predicted as it was given, and the accuracy is the mean of theirs."""
+    rng = np.random.default_rng(6)
+    X = rng.normal(size=(900, 5)).astype(np.float32)
+    Y = np.sign(X @ rng.normal(size=(5, 3)) + 0.5 * rng.normal(size=(900, 3))).astype(np.float32)
+    Y[:, 1:] = Y[:, 1:] > 0
+    model = zipml.train((X, Y), label=[0, 1, 2], loss=loss, epochs=10)
+    assert model.classes.tolist() == [[-1, 1], [0, 1], [0, 1]]
+    model.save(tmp_path / "model.npz")
+    predicted = zipml.Model.load(tmp_path / "model.npz").predict(X)
+    assert [set(column.tolist()) for column in predicted.T] == [{-1, 1}, {0, 1}, {0, 1}]
+    assert model.info["train_accuracy"] == pytest.approx(np.mean(predicted == Y), abs=1e-3) and np.mean(predicted == Y) > 0.8
+    data = zipml.compress(X, Y, path=tmp_path / "f", bits=8)
+    from_codes = zipml.train(data, label=[0, 1, 2], loss=loss, epochs=10)
+    assert from_codes.info["train_accuracy"] == pytest.approx(np.mean(from_codes.predict(X) == Y), abs=0.02)
+
+
 def test_labels_of_classes():
     one = np.float32([0, 1, 1])
     assert signs_of(one, "hinge", "d")[0].tolist() == [-1, 1, 1]

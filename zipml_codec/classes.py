@@ -30,7 +30,7 @@ def signs_of(labels: NDArray[np.float32], loss: str, where: str) -> tuple[NDArra
     signs : ndarray of shape (rows,), or (rows, classes) for more than two, float32
         In a column, +1 for rows of that class.
     classes : ndarray, float64
-        Ascending.
+        Ascending; of several targets (targets, 2), those of each.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def signs_of(labels: NDArray[np.float32], loss: str, where: str) -> tuple[NDArra
         columns = [signs_of(column, loss, f"{where}, label {number}") for number, column in enumerate(labels.T)]
         if any(signs.ndim == 2 for signs, _ in columns):
             raise DataError(f"{where}: one of several labels has more than two classes: train for it alone")
-        return np.stack([signs for signs, _ in columns], axis=1), np.array([-1.0, 1.0])
+        return np.stack([signs for signs, _ in columns], axis=1), np.stack([classes for _, classes in columns])
     classes = np.unique(labels).astype(np.float64)
     if len(classes) == 1:
         raise DataError(f"{where}: all labels are {classes[0]:g}: there is one class only, and nothing to tell apart")

@@ -34,7 +34,7 @@ class Model:
     loss : str
         "squared", or "lssvm", "logistic" or "hinge": predictions are then classes.
     classes : ndarray, or None
-        What the labels were, ascending: -1 and +1 where nothing else is known.
+        What the labels were, ascending: -1 and +1 where nothing else is known. Of several targets (targets, 2), those of each.
     columns : tuple of str, or None
         Names of the features.
     history : list of dict
@@ -80,9 +80,9 @@ class Model:
         """The class of each decision, NaN of NaN; the decision itself where there are no classes."""
         if self.classes is None:
             return decision
-        if decision.ndim == 2 and len(self.classes) == decision.shape[1] > 2:
+        if decision.ndim == 2 and self.classes.ndim == 1 and len(self.classes) == decision.shape[1] > 2:
             return np.where(np.isnan(decision).any(axis=1), np.nan, self.classes[decision.argmax(axis=1)])
-        return np.where(np.isnan(decision), decision, np.where(decision >= 0, self.classes[1], self.classes[0]))
+        return np.where(np.isnan(decision), decision, np.where(decision >= 0, self.classes[..., 1], self.classes[..., 0]))
 
     def _blocks(self, X: Any) -> Iterator[NDArray[np.float64]]:
         if isinstance(X, str | PathLike) and is_compressed(Path(X)):

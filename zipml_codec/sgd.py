@@ -200,7 +200,7 @@ def evaluate(
     """Loss and accuracy of a model (padded float32 weights) on the test or the training rows, decoded; the mean of all targets.
 
     The mean of (z - y)^2 / 2 over codes exceeds that over the data by x'Dx / 2 in expectation, which is subtracted.
-    Of classes one versus rest, an accuracy is that of the largest z.
+    Of classes one versus rest, an accuracy is that of the largest z; of several labels, the mean of theirs.
     """
     data, of = stream.data, LOSSES[loss]
     rows = data.rows(kernel.MEAN, 0)
@@ -220,7 +220,7 @@ def evaluate(
         own = np.ones(len(y)) if window.weights is None else window.weights[window.order].astype(np.float64)
         values = of.value(z, y)
         total += float(np.sum((values.mean(axis=1) if several else values) * own))
-        right += float(np.sum(z.argmax(axis=1) == y.argmax(axis=1) if several else (z >= 0) == (y > 0)))
+        right += float(np.sum(right_rows(data, z, y)))
         weight, count = weight + float(own.sum()), count + len(y)
     data.settle()
     if not count:
@@ -228,6 +228,14 @@ def evaluate(
     x = np.atleast_2d(weights)[:, : data.shape[1]].astype(np.float64)
     added = float(np.sum(noise_of(data) * x**2)) / len(x) if of.squared else 0.0
     return {"loss": total / weight - added / 2 if weight else 0.0, "accuracy": right / count, "rows": count}
+
+
+def right_rows(data: TrainingData, z: NDArray[np.float64], y: NDArray[Any]) -> NDArray[np.float64]:
+    """Of each row, whether decisions z agree with y, -1 and +1: its class, one versus rest, or the share of several labels."""
+    if z.ndim == 2 and not isinstance(data.label, list):
+        return np.asarray(z.argmax(axis=1) == y.argmax(axis=1), np.float64)
+    same = ((z >= 0) == (y > 0)).astype(np.float64)
+    return np.asarray(same.mean(axis=1)) if z.ndim == 2 else same
 
 
 def _decisions(

@@ -38,6 +38,7 @@ from .sgd import (
     curvature_of,
     default_batch,
     evaluate,
+    right_rows,
     run_to_the_end,
     sample_rows,
     standardised,
@@ -523,17 +524,16 @@ def _final(stream: Stream, fit: Fit, loss: str, threads: int) -> dict[str, Any]:
     return out
 
 
-def _exactly_right(stream: Stream, fit: Fit, *, test: bool) -> NDArray[np.bool_]:
-    """Whether the class is right of each test or training row that the file keeps exactly."""
+def _exactly_right(stream: Stream, fit: Fit, *, test: bool) -> NDArray[np.float64]:
+    """Whether the class is right, or the share of several labels, of each test or training row that the file keeps exactly."""
     data = stream.data
     if data.exact is None:
-        return np.empty(0, bool)
+        return np.empty(0)
     numbers, values = data.exact
     part = held_out(stream.seed, stream.test_fraction, 0, data.shape[0])[numbers] == test
     z = (values[part] - data.mean) * inverse_std(data.std) @ fit.weights.T + fit.bias
     y = data.labels[numbers[part]]
-    right: NDArray[np.bool_] = z.argmax(axis=1) == y.argmax(axis=1) if z.ndim == 2 else (z >= 0) == (y > 0)
-    return right
+    return right_rows(data, z, y)
 
 
 def print_epoch(entry: dict[str, Any]) -> None:
