@@ -125,6 +125,20 @@ def test_the_model_is_that_of_exact_signs(problem):
     assert model.info["refetched"] == pytest.approx(open_.mean(), abs=0.003)
 
 
+@pytest.mark.parametrize("loss", ["hinge", "logistic", "lssvm"])
+def test_accuracies_are_of_the_exact_copy(problem, monkeypatch, loss):
+    """Few bits move rows over the plane: with a copy of all rows, those are what accuracies are of, whatever the estimator."""
+    data, _, y = problem
+    monkeypatch.setattr("zipml_codec.training.EXACT_BLOCK", 100)
+    model = zipml.train(data, loss=loss, epochs=3, test_fraction=0.3)
+    right = model.predict(data.exact_rows()) == y
+    total = sum(model.info[f"{part}_accuracy"] * model.info[f"{part}_rows"] for part in ("train", "test"))
+    assert total == pytest.approx(right.sum(), abs=1)
+    for part in ("train", "test"):
+        assert model.info[f"{part}_accuracy_on"] == "exact rows"
+        assert model.info[f"{part}_accuracy_rows"] == model.info[f"{part}_rows"]
+
+
 @pytest.mark.parametrize("levels", ["uniform", "optimal"])
 def test_shares_are_plausible(tmp_path, levels):
     """More bits leave fewer rows open, and a sketch fewer than the intervals' bound."""

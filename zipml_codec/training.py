@@ -51,6 +51,7 @@ OF_SLOPES = ("chebyshev", "refetch", "sketch")  # for losses that are not square
 ESTIMATORS = {"collapsed": kernel.COLLAPSED, "double-sampling": kernel.DOUBLE}
 
 EXACT_ROWS = 100  # fewer say little about an accuracy
+EXACT_BLOCK = 8192  # rows of an exact copy at a time
 
 AUTO = ("auto",)
 AUTO_BITS = 8
@@ -189,9 +190,9 @@ def train(
     Losses are those on codes less what rounding adds in expectation, for a model that does not depend on the rounding. On
     test rows that is so. On training rows it is not: a model trained with debias other than "naive" is fitted to the very noise
     that is subtracted, so that `train_loss` can be below the loss on the exact rows, and negative where bits or rows are few.
-    An accuracy has no such correction. It is measured on those exact rows that the file keeps, held-out ones for
-    "test_accuracy", where there are at least 100; else on rounded rows, as info["test_accuracy_on"] tells, and is then, at few
-    bits, well below that on exact rows.
+    An accuracy has no such correction. It is measured on those exact rows that the file keeps (with `keep_exact` all of them),
+    held-out ones for "test_accuracy", where there are at least 100; else on rounded rows, as info["test_accuracy_on"] tells, and
+    is then, at few bits, well below that on exact rows. Losses are always those on rounded rows.
 
     Raises
     ------
@@ -527,13 +528,20 @@ def _final(stream: Stream, fit: Fit, loss: str, threads: int) -> dict[str, Any]:
 def _exactly_right(stream: Stream, fit: Fit, *, test: bool) -> NDArray[np.float64]:
     """Whether the class is right, or the share of several labels, of each test or training row that the file keeps exactly."""
     data = stream.data
+    part = held_out(stream.seed, stream.test_fraction, 0, data.shape[0]) == test
+
+    def right(numbers: NDArray[np.int64], values: NDArray[np.float32]) -> NDArray[np.float64]:
+        z = (values - data.mean) * inverse_std(data.std) @ fit.weights.T + fit.bias
+        return right_rows(data, z, data.labels[numbers])
+
+    if isinstance(data, CodeRows) and data.has_exact_copy:
+        rows = np.flatnonzero(part)
+        blocks = [rows[at : at + EXACT_BLOCK] for at in range(0, len(rows), EXACT_BLOCK)]
+        return np.concatenate([np.empty(0), *(right(block, data.exact_rows(block)) for block in blocks)])
     if data.exact is None:
         return np.empty(0)
     numbers, values = data.exact
-    part = held_out(stream.seed, stream.test_fraction, 0, data.shape[0])[numbers] == test
-    z = (values[part] - data.mean) * inverse_std(data.std) @ fit.weights.T + fit.bias
-    y = data.labels[numbers[part]]
-    return right_rows(data, z, y)
+    return right(numbers[part[numbers]], values[part[numbers]])
 
 
 def print_epoch(entry: dict[str, Any]) -> None:
