@@ -341,6 +341,23 @@ def test_weights_of_rows_and_classes():
     np.testing.assert_allclose(got.coef_ * Xr.std(axis=0), exact.coef_ * Xr.std(axis=0), atol=0.1)
 
 
+def test_labels_of_a_file_are_named(tmp_path):
+    """Values of its own, and several labels for a classifier, are refused; so is a warm start from another number of targets."""
+    X, y = blobs(rows=300)
+    path = tmp_path / "a.zipml.h5"
+    zipml.compress(X, np.stack([y, 1 - y], axis=1), path=path, bits=4).close()
+    for estimator in (zipml.ZipMLRegressor(), zipml.ZipMLClassifier()):
+        with pytest.raises(OptionError, match="y names labels of the file, by name or number.* got ndarray"):
+            estimator.fit(path, y)
+    for several in (None, [0, 1], [1]):
+        with pytest.raises(OptionError, match="a classifier is for one label, and .*zipml.h5 has 2: name one"):
+            zipml.ZipMLClassifier().fit(path, several)
+    assert zipml.ZipMLClassifier(max_iter=5, random_state=0).fit(path, 1).score(path, 1) > 0.7
+    model = zipml.ZipMLRegressor(max_iter=2, warm_start=True).fit(path, 0)
+    with pytest.raises(OptionError, match=r"start is Model\(10 features.*has 2 targets, 10 features: begin without it"):
+        model.fit(path)
+
+
 def test_warm_start():
     X, y = blobs()
     model = zipml.ZipMLClassifier(max_iter=30, warm_start=True, random_state=0).fit(X, y)

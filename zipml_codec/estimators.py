@@ -368,6 +368,7 @@ class ZipMLRegressor(RegressorMixin, _ZipML):  # type: ignore[misc]
         """
         check_choice("loss", self.loss, ("squared",))
         if isinstance(X, OF_FILES):
+            _check_named(y)
             data = self._file(X)
             model, columns = self._train(data, _labels(data, y), sample_weight, data.shape), data.columns
             self._one_column = False
@@ -503,7 +504,10 @@ eta0, learning_rate, model_bits, gradient_bits, warm_start, random_state, n_jobs
         """
         self._check_loss()
         if isinstance(X, OF_FILES):
+            _check_named(y)
             data = self._file(X)
+            if isinstance(y, list) or (y is None and data.labels_a_row > 1):
+                raise OptionError(f"a classifier is for one label, and {data.path} has {data.labels_a_row}: name one with y=")
             labels = _labels_of(data, y)
             weights = data.kept[sample_weight] if isinstance(sample_weight, str) else sample_weight
             classes = np.unique(labels)
@@ -699,6 +703,12 @@ def _names(estimator: Any) -> tuple[str, ...] | None:
 def _labels(data: Dataset, y: Any) -> Any:
     """Which of a file's labels are meant: all of them where none is named."""
     return list(range(data.labels_a_row)) if y is None and data.labels_a_row > 1 else y
+
+
+def _check_named(y: Any) -> None:
+    """Labels to train a file's rows for are the file's own."""
+    if not (y is None or isinstance(y, str | int | list)):
+        raise OptionError(f"y names labels of the file, by name or number, or is None for its own; got {type(y).__name__}")
 
 
 def _labels_of(X: Any, y: Any) -> Any:

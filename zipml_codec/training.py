@@ -365,8 +365,10 @@ def _set_labels(
 
 def _beginning(start: Model, source: TrainingData) -> tuple[NDArray[np.float64], Any]:
     """A model in standardised units."""
-    if start.coef.shape[-1] != source.shape[1] or np.ndim(start.intercept) != source.labels.ndim - 1:
-        raise OptionError(f"start is a model of {start!r}; {source.name} has {source.shape[1]} features")
+    shape = (*source.labels.shape[1:], source.shape[1])
+    if start.coef.shape != shape:
+        several = f"{shape[0]} targets, " if len(shape) == 2 else ""
+        raise OptionError(f"start is {start!r}; {source.name} has {several}{shape[-1]} features: begin without it")
     return start.coef * source.std, start.intercept + start.coef @ source.mean
 
 
