@@ -169,6 +169,8 @@ def test_refusals(tmp_path, monkeypatch):
         ("takes penalty='l2' or 'none'", y[:, 0], {"penalty": "l1", "strength": 1}),
         ("without bounds", y[:, 0], {"bounds": (0, None)}),
         ("takes debias='auto', 'diagonal' or 'naive'", y[:, 0], {"debias": "double-sampling"}),
+        ("keeps no checkpoint: it is one pass", y[:, 0], {"checkpoint": tmp_path / "run.npz"}),
+        ("keeps no checkpoint: it is one pass", y[:, 0], {"resume": True}),
         ("solver must be one of", y[:, 0], {"solver": "cholesky"}),
     ):
         with zipml.compress(X, labels, path=tmp_path / "f", overwrite=True) as data, pytest.raises(OptionError, match=message):

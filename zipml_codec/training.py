@@ -226,6 +226,8 @@ def train(
     if stream.train_rows < 1:
         raise DataError(f"{source.name}: no training rows are left by test_fraction={test_fraction}")
     if solver == "normal":
+        if checkpoint is not None or resume:
+            raise OptionError("solver='normal' keeps no checkpoint: it is one pass; leave out checkpoint (--checkpoint), resume")
         return _normal(stream, loss, chosen, debias, classes, workers, bool(progress))
     size = default_batch(stream.train_rows) if batch is None else check_integer("batch", batch, 1)
     size = min(size, stream.train_rows)
