@@ -237,7 +237,7 @@ def test_a_checkpoint_of_another_run_is_refused(files, tmp_path):
             zipml.train(file, **{"epochs": 2, **change}, checkpoint=kept, resume=True)
     with pytest.raises(OptionError, match="data was"):
         zipml.train(files(grid="byte"), epochs=2, checkpoint=kept, resume=True)
-    with pytest.raises(OptionError, match="name it with checkpoint"):
+    with pytest.raises(OptionError, match=r"name it with checkpoint= \(--checkpoint\)"):
         zipml.train(file, resume=True)
 
 

@@ -156,7 +156,7 @@ def solve(moments: Moments, noise: Float, share: float, ridge: Float) -> tuple[F
     except np.linalg.LinAlgError:
         if share * noise[used].max(initial=0) > 0:
             raise IndefiniteError(
-                f"the normal equations less {share:g} of what rounding added are not positive definite: "
+                f"the normal equations less {share:g} times what rounding added are not positive definite: "
                 "take debias='auto' or 'naive', more strength, fewer features or more bits"
             ) from None
         weights[:, used] = np.linalg.lstsq(matrix, moments.cross[:, used].T, rcond=None)[0].T  # collinear: the shortest of many

@@ -145,10 +145,10 @@ def make_penalty(
     if strength and kind not in ("none", *STRONG):
         raise OptionError(f"penalty={kind!r} has no strength: it is a constraint; got strength={strength:g}")
     if (radius is not None) != (kind in BALLS):
-        need = "needs radius=, the most that the norm may be" if kind in BALLS else "takes no radius"
+        need = "needs radius= (--radius), the most that the norm may be" if kind in BALLS else "takes no radius"
         raise OptionError(f"penalty={kind!r} {need}")
     if kind == "box" and bounds is None:
-        raise OptionError("penalty='box' needs bounds=(low, high)")
+        raise OptionError("penalty='box' needs bounds=(low, high) (--bounds low,high)")
     if kind == "nonnegative":
         if bounds is not None:
             raise OptionError("penalty='nonnegative' is bounds=(0, None): give one of the two")

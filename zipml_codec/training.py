@@ -232,7 +232,7 @@ def train(
     size = default_batch(stream.train_rows) if batch is None else check_integer("batch", batch, 1)
     size = min(size, stream.train_rows)
     if resume and checkpoint is None:
-        raise OptionError("resume goes on from a checkpoint: name it with checkpoint=")
+        raise OptionError("resume goes on from a checkpoint: name it with checkpoint= (--checkpoint)")
     estimator = ESTIMATORS.get(debias, kernel.MEAN)
     whole = chosen.ball or debias in OF_SLOPES
     model_width, residual_width = _widths(source, bits, check_bits("residual_bits", residual_bits, AUTO), estimator, whole)
