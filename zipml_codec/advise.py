@@ -36,6 +36,8 @@ from .statistics import ColumnStatistics
 from .tables import make_codec
 from .training import train
 
+PENALTIES = ("l2", "none", "l1", "elastic-net", "nonnegative")  # those that need nothing but a strength
+
 ROWS, SAMPLE_BYTES = 65536, 512 << 20
 WIDTHS = tuple(range(2, 9))
 KINDS = (("uniform", 1), ("uniform", 2), ("optimal", 1), ("optimal", 2))  # levels and samples, the simplest first
@@ -183,6 +185,7 @@ def advise(
         A source that cannot be read.
     """
     check_choice("loss", loss, tuple(LOSSES))
+    check_choice("penalty", penalty, PENALTIES)
     check_choice("nonfinite", nonfinite, ("raise", "drop"))
     tolerance = check_number("tolerance", tolerance, 0, 1, open_low=True)
     test_fraction = check_number("test_fraction", test_fraction, 0, 0.9, open_low=True)

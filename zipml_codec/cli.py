@@ -236,7 +236,7 @@ def advise(
     columns: Columns = None,
     dataset: DatasetName = None,
     loss: Annotated[str, typer.Option(help="squared, lssvm, logistic or hinge.")] = "squared",
-    penalty: Annotated[str, typer.Option(help="As `zipml train` takes it.")] = "l2",
+    penalty: Annotated[str, typer.Option(help="l2, none, l1, elastic-net or nonnegative.")] = "l2",
     strength: Annotated[float, typer.Option(help="Factor of the penalty on coefficients.")] = 0.0,
     bits: Annotated[str, typer.Option(help="Widths, separated by commas or as a range.")] = "2..8",
     tolerance: Annotated[float, typer.Option(help="How much the loss on held-out rows may exceed float32's.")] = 0.01,

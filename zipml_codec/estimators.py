@@ -61,6 +61,7 @@ class _ZipML(BaseEstimator):  # type: ignore[misc]
         samples: int = 1,
         levels: Any = "auto",
         debias: str = "auto",
+        debias_options: dict[str, Any] | None = None,
         solver: str = "sgd",
         max_iter: int | str = "auto",
         tol: float = 0.0,
@@ -85,6 +86,7 @@ class _ZipML(BaseEstimator):  # type: ignore[misc]
         self.samples = samples
         self.levels = levels
         self.debias = debias
+        self.debias_options = debias_options
         self.solver = solver
         self.max_iter = max_iter
         self.tol = tol
@@ -130,6 +132,7 @@ class _ZipML(BaseEstimator):  # type: ignore[misc]
                 step=self.eta0,
                 schedule=self.learning_rate,
                 debias=self.debias,
+                **(self.debias_options or {}),
                 model_bits=self.model_bits,
                 gradient_bits=self.gradient_bits,
                 start=start,
@@ -286,6 +289,8 @@ class ZipMLRegressor(RegressorMixin, _ZipML):  # type: ignore[misc]
         train several times as fast.
     debias, model_bits, gradient_bits
         As in `zipml_codec.train`.
+    debias_options : dict, optional
+        Of those debias that have some: degree, span, gap, sketch_size, failure, as in `zipml_codec.train`.
     solver : {"sgd", "normal"}
         normal: the exact solution of least squares, in one pass; see `zipml_codec.train`. `partial_fit` takes steps of SGD.
     max_iter : int or "auto"
@@ -330,6 +335,7 @@ class ZipMLRegressor(RegressorMixin, _ZipML):  # type: ignore[misc]
         samples: int = 1,
         levels: Any = "auto",
         debias: str = "auto",
+        debias_options: dict[str, Any] | None = None,
         solver: str = "sgd",
         max_iter: int | str = "auto",
         tol: float = 0.0,
@@ -436,8 +442,8 @@ class ZipMLClassifier(ClassifierMixin, _ZipML):  # type: ignore[misc]
     loss : {"logistic", "hinge", "lssvm"}
         Logistic regression; the support vector machine; the least-squares support vector machine.
     class_weight : dict, "balanced" or None
-    penalty, alpha, l1_ratio, bounds, radius, penalty_units, bits, samples, levels, debias, solver, max_iter, tol, batch_size, \
-eta0, learning_rate, model_bits, gradient_bits, warm_start, random_state, n_jobs, verbose
+    penalty, alpha, l1_ratio, bounds, radius, penalty_units, bits, samples, levels, debias, debias_options, solver, max_iter, \
+tol, batch_size, eta0, learning_rate, model_bits, gradient_bits, warm_start, random_state, n_jobs, verbose
         As in `ZipMLRegressor`.
 
     Attributes
@@ -470,6 +476,7 @@ eta0, learning_rate, model_bits, gradient_bits, warm_start, random_state, n_jobs
         samples: int = 1,
         levels: Any = "auto",
         debias: str = "auto",
+        debias_options: dict[str, Any] | None = None,
         solver: str = "sgd",
         max_iter: int | str = "auto",
         tol: float = 0.0,
