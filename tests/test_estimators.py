@@ -531,8 +531,8 @@ def test_rows_in_memory_are_fetched_exactly_where_the_hinge_is_open():
 
 def test_options_of_the_estimator():
     X, y = blobs(rows=600)
-    options = {"degree": 2, "span": 8.0}
-    clf = zipml.ZipMLClassifier(bits=8, samples=3, debias="chebyshev", debias_options=options, max_iter=3, eta0=0.05, random_state=0)
+    options = {"debias": "chebyshev", "debias_options": {"degree": 2, "span": 8.0}, "eta0": 0.05}
+    clf = zipml.ZipMLClassifier(bits=8, samples=3, max_iter=3, random_state=0, **options)
     assert len(clf.fit(X, y).model_.info["polynomial"]["powers"]) == 3
     with pytest.raises(ValueError, match="degree 3 needs codes of 4 samples"):
         clf.set_params(debias_options={"degree": 3}).fit(X, y)
