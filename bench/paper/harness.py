@@ -17,11 +17,8 @@ from zipml_codec.report import new_figure
 
 EPOCHS = (1, 2, 4, 8, 16)  # a run of each: with a step of alpha / epoch each is the beginning of the next
 QUICK_EPOCHS = (1, 2, 5)
-POWERS, QUICK_POWERS, MOST_POWER = (
-    (-2, -1, 0, 1),
-    (-1, 0),
-    7,
-)  # of two: the grid for alpha, around train()'s own first step
+# of two: the grid for alpha, up to train()'s own first step, and how far down it may go on
+POWERS, QUICK_POWERS, LEAST_POWER = (-2, -1, 0), (-1, 0), -7
 PRECISION = {"model_bits": 8, "gradient_bits": 8, "residual_bits": 8}
 CLOSE = 1.01  # "reaches float32's loss": within 1 %
 ORDER = ("3", "4", "5", "6", "7a", "8", "section 2.2", "negative result", "this project")  # of claims
@@ -87,7 +84,9 @@ class Paper:
         path.unlink()
 
     def alpha(self, task, batch=None, loss=None):
-        """The first step: of powers of two times train()'s own the one that serves float32 best; codes get the same."""
+        """The first step: train()'s own, which is about the largest that curvature allows, or a half, a quarter .. of it; the
+        one that serves float32 best. Codes get the same.
+        """
         key = (task.name, batch or task.batch, loss or task.loss)
         if key not in self._alphas:
             rows = (task.X, task.y)
@@ -98,10 +97,8 @@ class Paper:
                 model = self.fit(task, rows, self.epochs[-1], step=first * 2.0**power, batch=batch, loss=loss)
                 losses[power] = np.inf if model is None else task.train_loss(model)
                 best = min(losses, key=losses.get)
-                if (
-                    not waiting and not self.quick and abs(best) < MOST_POWER
-                ):  # at the grid's end: on to where it gets worse
-                    waiting = [near for near in (best - 1, best + 1) if near not in losses]
+                if not waiting and not self.quick and LEAST_POWER < best == min(losses):
+                    waiting = [best - 1]  # at the grid's end: on, until it gets worse
             self._alphas[key] = first * 2.0**best
             self.say(
                 f"  {task.name}: alpha {self._alphas[key]:.3g}, 2^{best} of train()'s step, batch {key[1]}, {key[2]}"

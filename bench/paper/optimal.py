@@ -4,7 +4,7 @@ import numpy as np
 
 from zipml_codec.report import loss_curves
 
-from .harness import Section, held
+from .harness import CLOSE, Section, held
 from .sets import YEAR, tasks
 
 BITS, SEEDS = (3, 5), (0, 1, 2)
@@ -39,7 +39,7 @@ def run(paper):
                 f"3 bits of optimal levels are as good as 5 of uniform ones: 1.7 times fewer ({task.name}, {how})",
                 f"loss over float32's, mean of {len(SEEDS)} seeds: {few.mean():.4f} beside {many.mean():.4f}, "
                 f"standard error {doubt:.4f}",
-                few.mean() <= many.mean() + 2 * doubt,
+                None if 2 * doubt > CLOSE - 1 else few.mean() <= many.mean() + 2 * doubt,
             )
         loss_curves(
             axis,
@@ -53,7 +53,9 @@ def run(paper):
     text = (
         "3 bits are 8 levels, 5 bits 32. Double sampling's files have one bit more, for the second sample. "
         "Model and gradient of 8 bits. The table has losses over float32's after the last epoch; inf: diverged. "
-        "A claim holds where two standard errors over seeds leave it open, or better."
+        "A claim holds where two standard errors over seeds leave it open or better, and says nothing where they exceed 1 %. On "
+        "gas_drift, ill conditioned, eight times the step brings float32 a quarter lower in as many epochs, but codes do not "
+        "follow there, at any width: they end at up to several times its loss, differently from seed to seed."
     )
     header = [
         "data",

@@ -22,10 +22,12 @@ def write(path, paper, sections, seconds, command):
         f"Written by `{command}` in {seconds:.0f} s on {date.today()}: version {__version__}, {_cpu()}, "
         f"{thread_count(None)} threads, {simd.active()}.",
         "",
-        "Everywhere the step is alpha / epoch, alpha tuned for float32 only, on a grid of powers of two, as in the paper; losses "
-        "are means over exact rows of (z - y)^2 / 2, or of the classifier's loss. A `no` is a claim that did not hold in this "
-        "run. Real sets are in the folder that `ZIPML_DATA` names; Synthetic and YearPrediction-shaped sets are made up: the "
-        "real YearPrediction and gisette were not at hand. Claims are in our words.",
+        "Everywhere the step is alpha / epoch, alpha tuned for float32 only, as in the paper, on a grid of powers of two up to "
+        "the step that train() takes, about the largest that curvature allows. Losses are means over exact rows of "
+        "(z - y)^2 / 2, or of the classifier's loss. A `no` is a claim that did not hold in this run; nothing stands where a "
+        "claim is no measure of ours, or noise leaves it open. Real sets are in the folder that `ZIPML_DATA` names; Synthetic "
+        "and YearPrediction-shaped sets are made up: the real YearPrediction and gisette were not at hand. Claims are in our "
+        "words.",
         "",
         "## Claims",
         "",
