@@ -58,7 +58,6 @@ EXTENSIONS = [
 ]
 
 
-
 class BuildExtensions(build_ext):
     """Extensions side by side, each in a folder of its own: some share sources, and their objects must not meet."""
 

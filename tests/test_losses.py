@@ -229,3 +229,9 @@ def test_labels_of_classes():
             signs_of(np.float32(labels), "hinge", "d")
     with pytest.raises(DataError, match="up to 1,000 classes"):
         signs_of(np.arange(1001, dtype=np.float32), "hinge", "d")
+
+
+def test_a_label_is_named_once():
+    X, y = problem()
+    with pytest.raises(OptionError, match="names a label twice"):
+        zipml.train((X, np.stack([y, -y], axis=1)), label=[0, -2])

@@ -142,8 +142,8 @@ def make_penalty(
     check_choice("penalty_units", units, UNITS)
     strength = check_number("strength", strength, 0)
     l1_ratio = check_number("l1_ratio", l1_ratio, 0, 1)
-    if strength and kind not in ("none", *STRONG):
-        raise OptionError(f"penalty={kind!r} has no strength: it is a constraint; got strength={strength:g}")
+    if strength and kind not in STRONG:
+        raise OptionError(f"penalty={kind!r} has no strength; got strength={strength:g} (--strength)")
     if (radius is not None) != (kind in BALLS):
         need = "needs radius= (--radius), the most that the norm may be" if kind in BALLS else "takes no radius"
         raise OptionError(f"penalty={kind!r} {need}")

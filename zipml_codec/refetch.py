@@ -71,7 +71,7 @@ class Sketch:
     size : int
         Numbers a row, float32, in memory.
     failure : float
-        Probability that a row's bound does not hold.
+        Probability that a row's bound does not hold, of a model that does not depend on the projection, as later steps' do.
     seed, threads : int
     """
 

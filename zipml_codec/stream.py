@@ -104,6 +104,8 @@ def chosen_labels(
         if not label:
             raise OptionError("label=[] names no label")
         numbers = [choose_label(one, names, count, where) for one in label]
+        if len(set(numbers)) < len(numbers):
+            raise OptionError(f"{where}: label={list(label)} names a label twice")
         titles = [label_title(names, number, count) for number in numbers]
         chosen = np.ascontiguousarray(labels.reshape(len(labels), -1)[:, numbers])
         return chosen, [title for title in titles if title is not None]
