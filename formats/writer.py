@@ -41,7 +41,9 @@ from .partial import Partial
 from .seal import read_at, write_seal
 from .sink import Sink
 
+ROOM = "room"  # a group that is there for a while
 STEP = 8 << 20  # bytes of a row array that are read together
+INDEXED, INDEX_BYTES = 64, 160  # chunks that HDF5 indexes without further room, and more than it takes of each beyond
 
 
 class RowArray:
@@ -162,6 +164,8 @@ class ContainerWriter:
         self._file = file
         self._describe(file)
         codes = self._create_codes(file)
+        if header.chunks > INDEXED and not header.zstd:
+            file.create_group(ROOM)["x" * (INDEX_BYTES * header.chunks)] = h5py.SoftLink("/")
         for name, array in sorted(self.arrays.items(), key=lambda item: list(DATASETS).index(item[0])):
             file.create_dataset(name, data=np.asarray(array, DATASETS[name][0]))
         for name in ("noise", "error"):
@@ -174,6 +178,8 @@ class ContainerWriter:
         for dataset in file.values():
             if dataset.name[1:] not in ("codes", *self.rowwise):
                 dataset.attrs["xxh3"] = np.uint64(0)
+        if ROOM in file:  # where it was, HDF5 puts the index, which else lies between chunks: they could not be mapped then
+            del file[ROOM]
         codes.set_extent((header.rows, header.stride))
         self._sink.check()
         if header.zstd:

@@ -18,7 +18,6 @@ from sealing import edited, outside, seal, unseal
 from zipml_codec import Dataset, compress
 from zipml_codec import open as open_file
 from zipml_codec.errors import CorruptError, FormatError
-from zipml_codec.formats import container
 from zipml_codec.formats.arrays import array_source
 from zipml_codec.formats.columns import Options
 
@@ -29,7 +28,7 @@ assert hdf5plugin.FILTERS["zstd"] == 32015  # importing it lets h5py read zstd c
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 10)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 1 << 10)
 
 
 def table(rows=700, features=5, seed=0):
@@ -308,7 +307,7 @@ def test_other_readers(tmp_path, small_chunks, zstd, labels):
 
 @pytest.mark.parametrize("zstd", [None, 1])
 def test_large_chunks_are_page_aligned(tmp_path, monkeypatch, zstd):
-    monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 18)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 1 << 18)
     X = np.random.default_rng(0).random((9000, 250), np.float32)
     compress(X, np.zeros(9000), path=tmp_path / "f", zstd=zstd).close()
     with h5py.File(tmp_path / "f") as file:
@@ -459,3 +458,14 @@ def test_a_dataset_without_locks(tmp_path):
     with Dataset(Path(tmp_path / "f"), locking=False) as data:
         data.verify()
         assert data.decode().shape == (700, 5)
+
+
+def test_chunks_of_large_files_follow_one_another(tmp_path, monkeypatch):
+    """HDF5 would put its index between them, beyond 64, and rows could not be mapped: training copied them, many times slower."""
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 1 << 16)
+    X = np.arange(130 * 1024, dtype=np.float32)[:, None] % 200 + np.zeros(64, np.float32)
+    data = compress(X, path=tmp_path / "f", bits=8, samples=1, levels="uniform")
+    mapped = data.map_rows()
+    assert data.chunks == 130 and mapped is not None
+    np.testing.assert_array_equal(mapped[: len(X)], data.packed())
+    data.verify()
