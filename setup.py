@@ -21,6 +21,7 @@ SOURCES = {
     "columns": ["scan.c", "sketch.c", "levels.c", "team.c", "threads.c"],
     "exact": ["search.c", "spans.c", "cells.c", "sweep.c", "chords.c", "moments.c", "distinct.c"],
     "sgd": ["minibatch.c", "team.c", "threads.c"],
+    "weave": ["planes.c", "dither.c", "tally.c", "team.c", "threads.c"],
     "gram": ["pairs.c", "team.c", "threads.c"],
     "integer": ["integer_steps.c", "products.c", "dense.c", "threads.c"],
 }

@@ -192,6 +192,42 @@ LANE_FN b64 b_load(const uint8_t *p)
 {
     return (b64){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 32))};
 }
+LANE_FN b64 b_zero(void) { return (b64){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+LANE_FN void b_store(uint8_t *p, b64 x) { _mm256_storeu_si256((__m256i *)p, x.a); _mm256_storeu_si256((__m256i *)(p + 32), x.b); }
+LANE_FN b64 LEVELED(zip_bytes)(__m256i x, __m256i y)
+{
+    const __m256i low = _mm256_unpacklo_epi8(x, y), high = _mm256_unpackhi_epi8(x, y);
+    return (b64){_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31)};
+}
+LANE_FN b64 b_zip_low(b64 x, b64 y) { return LEVELED(zip_bytes)(x.a, y.a); }
+LANE_FN b64 b_zip_high(b64 x, b64 y) { return LEVELED(zip_bytes)(x.b, y.b); }
+LANE_FN __m256i LEVELED(swap_bits)(__m256i x, int shift, __m256i low)
+{
+    const __m256i unlike = _mm256_and_si256(_mm256_xor_si256(_mm256_srli_epi64(x, shift), x), low);
+    return _mm256_xor_si256(_mm256_xor_si256(x, unlike), _mm256_slli_epi64(unlike, shift));
+}
+LANE_FN b64 b_swap(b64 x, int shift, uint64_t low)
+{
+    const __m256i mask = _mm256_set1_epi64x((long long)low);
+    return (b64){LEVELED(swap_bits)(x.a, shift, mask), LEVELED(swap_bits)(x.b, shift, mask)};
+}
+/* One step of bits.h: the fields that `low` masks stay, their upper neighbours come down by `shift` to lie beside them. */
+LANE_FN __m256i LEVELED(join_fields)(__m256i x, uint64_t low, int width, int shift)
+{
+    const __m256i mask = _mm256_set1_epi64x((long long)(low << width));
+    const __m256i down = _mm256_and_si256(_mm256_srl_epi64(x, _mm_cvtsi32_si128(shift)), mask);
+    return _mm256_or_si256(_mm256_and_si256(x, _mm256_set1_epi64x((long long)low)), down);
+}
+LANE_FN b64 b_join_halves(b64 x, int bits)
+{
+    const uint64_t low = FIELDS(bits, 8);
+    return (b64){LEVELED(join_fields)(x.a, low, bits, 4 - bits), LEVELED(join_fields)(x.b, low, bits, 4 - bits)};
+}
+LANE_FN uint64_t b_plane(b64 x, int bit)
+{
+    const uint32_t low = (uint32_t)_mm256_movemask_epi8(_mm256_slli_epi64(x.a, 7 - bit));
+    return (uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_slli_epi64(x.b, 7 - bit)) << 32 | low;
+}
 LANE_FN b64 b_join(const u16 *x)
 {
     uint8_t bytes[64] ALIGNED64;
@@ -209,6 +245,24 @@ LANE_FN b64 b_join_pairs(h32 x, h32 y)
     return (b64){_mm256_permutevar8x32_epi32(_mm256_unpacklo_epi32(a, b), order),
                  _mm256_permutevar8x32_epi32(_mm256_unpackhi_epi32(a, b), order)};
 }
+/* Byte j of two words' codes comes from byte j % bits of word j / bits. Row: bits. */
+static const uint8_t LEVELED(pack_order)[8][16] ALIGNED64 = {
+    {0},
+    {0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+    {0, 1, 8, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+    {0, 1, 2, 8, 9, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+    {0, 1, 2, 3, 8, 9, 10, 11, 0, 0, 0, 0, 0, 0, 0, 0},
+    {0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 0, 0, 0, 0, 0, 0},
+    {0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 0, 0, 0, 0},
+    {0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 0, 0}};
+/* Two words of eight codes in either half: bits.h's three steps, then the empty bytes are dropped. */
+LANE_FN __m256i LEVELED(pack_words)(__m256i x, int bits)
+{
+    x = LEVELED(join_fields)(x, FIELDS(bits, 16), bits, 8 - bits);
+    x = LEVELED(join_fields)(x, FIELDS(2 * bits, 32), 2 * bits, 16 - 2 * bits);
+    x = LEVELED(join_fields)(x, FIELDS(4 * bits, 64), 4 * bits, 32 - 4 * bits);
+    return _mm256_shuffle_epi8(x, _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)LEVELED(pack_order)[bits])));
+}
 LANE_FN void b_pack(uint8_t *out, b64 x, int bits, size_t bytes)
 {
     if (bits == 4 && bytes == 32) {
@@ -217,10 +271,28 @@ LANE_FN void b_pack(uint8_t *out, b64 x, int bits, size_t bytes)
         _mm256_storeu_si256((__m256i *)out, _mm256_permute4x64_epi64(packed, 0xD8));
         return;
     }
-    uint8_t codes[64] ALIGNED64;
-    _mm256_store_si256((__m256i *)codes, x.a);
-    _mm256_store_si256((__m256i *)(codes + 32), x.b);
-    bits_pack(out, codes, bits, bytes);
+    uint8_t room[80] ALIGNED64;
+    if (bits == 8) {
+        b_store(room, x);
+    } else {
+        const __m256i a = LEVELED(pack_words)(x.a, bits), b = LEVELED(pack_words)(x.b, bits);
+        const __m128i part[4] = {_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1), _mm256_castsi256_si128(b),
+                                 _mm256_extracti128_si256(b, 1)};
+        uint8_t *to = bytes == 8 * (size_t)bits && bits > 4 ? out : room;
+        for (int i = 0; i < 3; i++)
+            _mm_storeu_si128((__m128i *)(to + 2 * bits * i), part[i]); /* each one's surplus is overwritten by the next */
+        if (to == out) { /* two halves that overlap */
+            uint8_t *last = out + 6 * bits;
+            uint64_t w[2] = {(uint64_t)_mm_cvtsi128_si64(part[3]), (uint64_t)_mm_extract_epi64(part[3], 1)};
+            const int shift = 16 * bits - 64; /* 16, 32, 48 */
+            w[1] = w[0] >> shift | w[1] << (64 - shift);
+            memcpy(last, w, 8);
+            memcpy(last + 2 * bits - 8, w + 1, 8);
+            return;
+        }
+        _mm_storeu_si128((__m128i *)(to + 6 * bits), part[3]);
+    }
+    memcpy(out, room, bytes);
 }
 LANE_FN void b_unpack(uint8_t *codes, const uint8_t *in, int bits, size_t bytes) { bits_unpack(codes, in, bits, bytes); }
 

@@ -107,6 +107,29 @@ LANE_FN h32 h_add_less(h32 n, h32 x, h32 y)
     return _mm512_mask_add_epi16(n, _mm512_cmplt_epu16_mask(x, y), n, _mm512_set1_epi16(1));
 }
 LANE_FN b64 b_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
+LANE_FN b64 b_zero(void) { return _mm512_setzero_si512(); }
+LANE_FN void b_store(uint8_t *p, b64 x) { _mm512_storeu_si512(p, x); }
+static const uint8_t LEVELED(zip_order)[2][64] ALIGNED64 = {
+    {0, 64, 1, 65, 2, 66, 3, 67, 4, 68, 5, 69, 6, 70, 7, 71, 8, 72, 9, 73, 10, 74, 11, 75, 12, 76, 13, 77, 14, 78,
+     15, 79, 16, 80, 17, 81, 18, 82, 19, 83, 20, 84, 21, 85, 22, 86, 23, 87, 24, 88, 25, 89, 26, 90, 27, 91, 28,
+     92, 29, 93, 30, 94, 31, 95},
+    {32, 96, 33, 97, 34, 98, 35, 99, 36, 100, 37, 101, 38, 102, 39, 103, 40, 104, 41, 105, 42, 106, 43, 107, 44,
+     108, 45, 109, 46, 110, 47, 111, 48, 112, 49, 113, 50, 114, 51, 115, 52, 116, 53, 117, 54, 118, 55, 119, 56,
+     120, 57, 121, 58, 122, 59, 123, 60, 124, 61, 125, 62, 126, 63, 127}};
+LANE_FN b64 b_zip_low(b64 x, b64 y) { return _mm512_permutex2var_epi8(x, _mm512_load_si512(LEVELED(zip_order)[0]), y); }
+LANE_FN b64 b_zip_high(b64 x, b64 y) { return _mm512_permutex2var_epi8(x, _mm512_load_si512(LEVELED(zip_order)[1]), y); }
+LANE_FN b64 b_swap(b64 x, int shift, uint64_t low)
+{
+    const __m512i mask = _mm512_set1_epi64((long long)low); /* 0x28: (a ^ b) & c; 0x96: a ^ b ^ c */
+    const __m512i unlike = _mm512_ternarylogic_epi64(x, _mm512_srli_epi64(x, (unsigned)shift), mask, 0x28);
+    return _mm512_ternarylogic_epi64(x, unlike, _mm512_slli_epi64(unlike, (unsigned)shift), 0x96);
+}
+LANE_FN b64 b_join_halves(b64 x, int bits)
+{
+    const __m512i low = _mm512_set1_epi64((long long)FIELDS(bits, 8)), high = _mm512_set1_epi64((long long)(FIELDS(bits, 8) << bits));
+    return _mm512_or_si512(_mm512_and_si512(x, low), _mm512_and_si512(_mm512_srl_epi64(x, _mm_cvtsi32_si128(4 - bits)), high));
+}
+LANE_FN uint64_t b_plane(b64 x, int bit) { return _mm512_test_epi8_mask(x, _mm512_set1_epi8((char)(1 << bit))); }
 LANE_FN b64 b_join(const u16 *x)
 {
     const __m256i low = _mm256_set_m128i(_mm512_cvtepi32_epi8(x[1]), _mm512_cvtepi32_epi8(x[0]));

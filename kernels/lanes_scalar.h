@@ -105,6 +105,51 @@ LANE_FN b64 b_join_pairs(h32 a, h32 b)
     const u16 x[4] = {u_evens(a), u_odds(a), u_evens(b), u_odds(b)};
     return b_join(x);
 }
+LANE_FN b64 b_zero(void) { return (b64){{0}}; }
+LANE_FN void b_store(uint8_t *p, b64 a) { memcpy(p, a.x, 64); }
+/* bytes of a and b in turn: of their lower halves, of their upper ones */
+LANE_FN b64 b_zip_low(b64 a, b64 b)
+{
+    b64 r;
+    for (int l = 0; l < 32; l++)
+        r.x[2 * l] = a.x[l], r.x[2 * l + 1] = b.x[l];
+    return r;
+}
+LANE_FN b64 b_zip_high(b64 a, b64 b)
+{
+    b64 r;
+    for (int l = 0; l < 32; l++)
+        r.x[2 * l] = a.x[32 + l], r.x[2 * l + 1] = b.x[32 + l];
+    return r;
+}
+/* in words of 64 bits: the bits of `low` change places with those `shift` above them */
+LANE_FN b64 b_swap(b64 a, int shift, uint64_t low)
+{
+    uint64_t w[8];
+    memcpy(w, a.x, 64);
+    for (int l = 0; l < 8; l++) {
+        const uint64_t unlike = (w[l] >> shift ^ w[l]) & low;
+        w[l] ^= unlike ^ unlike << shift;
+    }
+    memcpy(a.x, w, 64);
+    return a;
+}
+/* in each byte: its lower `bits` bits, and beside them those of its upper half */
+LANE_FN b64 b_join_halves(b64 a, int bits)
+{
+    for (int l = 0; l < 64; l++)
+        a.x[l] = (uint8_t)((a.x[l] & ((1 << bits) - 1)) | (a.x[l] >> 4 & ((1 << bits) - 1)) << bits);
+    return a;
+}
+/* bit `bit` of each of 64 codes */
+LANE_FN uint64_t b_plane(b64 a, int bit)
+{
+    uint64_t w[8], plane = 0;
+    memcpy(w, a.x, 64);
+    for (int l = 0; l < 8; l++)
+        plane |= ((w[l] >> bit & FIELDS(1, 8)) * 0x0102040810204080u >> 56) << 8 * l;
+    return plane;
+}
 /* 64 codes of a block to `bytes` bytes of a row's bitstream, and back */
 LANE_FN void b_pack(uint8_t *out, b64 codes, int bits, size_t bytes) { bits_pack(out, codes.x, bits, bytes); }
 LANE_FN void b_unpack(uint8_t *codes, const uint8_t *in, int bits, size_t bytes) { bits_unpack(codes, in, bits, bytes); }

@@ -21,7 +21,8 @@ enum purpose {
     PURPOSE_SPLIT = 3,
     PURPOSE_SAMPLE = 4,
     PURPOSE_MODEL = 5,
-    PURPOSE_RESIDUAL = 6
+    PURPOSE_RESIDUAL = 6,
+    PURPOSE_DITHER = 7
 };
 
 /* The keys of all rounds, computed once a call. */

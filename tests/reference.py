@@ -182,6 +182,35 @@ def unpack(packed, features, bits):
     return np.packbits(stream.reshape(-1, features, bits), axis=-1, bitorder="little")[..., 0]
 
 
+def weave(codes, bits, rows=None):
+    """Codes (r, n) -> bit planes uint8 (bits, rows or r, bytes), most significant first: a bit a code, each a row of `pack`."""
+    planes = np.zeros((bits, len(codes) if rows is None else rows, row_stride(codes.shape[1], 1)), np.uint8)
+    for k in range(bits):
+        planes[k, : len(codes)] = pack(codes >> (bits - 1 - k) & 1, 1)
+    return planes
+
+
+def unweave(planes, features, precision):
+    """The upper `precision` bits of each code, from so many bit planes: uint8 (rows, n)."""
+    weights = 1 << np.arange(precision)[::-1]
+    return np.tensordot(weights, [unpack(plane, features, 1) for plane in planes[:precision]], 1).astype(np.uint8)
+
+
+def dither(rows, features, spread, seed, first):
+    """What is added to each code: uint8 (rows, features), below 2^spread (section 7)."""
+    out, bits = np.zeros((rows, features), np.uint8), np.arange(features)[:, None] >> np.arange(31) & 1
+    for r in range(rows):
+        counters = [[half, (first + r) & 0xFFFFFFFF, (first + r) >> 32, 7 << 16] for half in (0, 1)]
+        y = philox4x32(counters, (seed & 0xFFFFFFFF, seed >> 32)).astype("<u4").reshape(-1).view(np.uint8)
+        out[r] = y[0] ^ np.bitwise_xor.reduce(bits.astype(np.uint8) * y[1:], axis=1)
+    return out >> (8 - spread)
+
+
+def counts(codes, bits):
+    """How often each code of a feature occurs: uint64 (n, 2^bits)."""
+    return np.stack([np.bincount(column, minlength=2**bits) for column in codes.T]).astype(np.uint64)
+
+
 # ---- Levels: choose them to minimise sum w (u - x)(x - l) ----
 
 
