@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,9 +24,12 @@ import xxhash
 import zstandard
 from numpy.typing import NDArray
 
+from ..arrays import row_stride
 from ..errors import CorruptError, FormatError, OptionError
 from ..kernels import checksums
 from ..kernels.mapping import Mapping
+from .header import Header
+from .planes import arrays_at, at_precision, check_precision, unwoven
 from .seal import Image, Seal, first_damage, read_at, read_copy, read_seal, read_skeleton
 
 try:
@@ -37,11 +40,9 @@ except ImportError:  # Windows
 VERSION = 1
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 HEAD_BYTES = 1 << 16  # in which a file of ours, whatever else it lacks, names its datasets
-CHUNK_BYTES = 2 << 20
 PAGE = 4096
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 4 << 30
 ZSTD_FILTER = 32015
-ROUND_ROWS = 16  # rows of a chunk are a multiple of this where there are many: kernels take 16 together
 ROW_STEP = 1 << 20  # bytes of rows that are read together
 EXACT = "exact"  # the row array of all rows as they were
 #: every dataset but `codes` and row arrays: dtype and whether it must be there
@@ -55,6 +56,7 @@ DATASETS: dict[str, tuple[str, bool]] = {
     "error": ("<f8", True),
     "digests": ("<u8", True),
     "row_digests": ("<u8", False),
+    "plane_noise": ("<f8", False),
     "clipped": ("<u8", False),
     "sample_rows": ("<i8", True),
     "sample_values": ("<f4", True),
@@ -62,42 +64,6 @@ DATASETS: dict[str, tuple[str, bool]] = {
     "label_names": ("|u1", False),
     "kept_names": ("|u1", False),
 }
-
-
-@dataclass(frozen=True)
-class Header:
-    """The root attributes (FORMAT.md, section 4)."""
-
-    rows: int
-    features: int
-    bits: int
-    samples: int
-    stride: int
-    chunk_rows: int
-    level_kind: str  # "uniform": levels holds (low, high); "table": all of them
-    rounding: str
-    seed: int
-    row_offset: int
-    zstd: int  # compression level; 0: none
-    tool: str
-    options: str  # JSON: how it was made
-
-    @property
-    def chunks(self) -> int:
-        """Number of chunks of `codes`."""
-        return -(-self.rows // self.chunk_rows)
-
-    @property
-    def chunk_bytes(self) -> int:
-        """Bytes of a chunk's rows."""
-        return self.chunk_rows * self.stride
-
-
-def chunk_rows_for(rows: int, stride: int) -> int:
-    """Rows of a chunk: about CHUNK_BYTES, cut evenly so that the last chunk is almost full."""
-    most = max(1, CHUNK_BYTES // stride)
-    even = -(-rows // -(-rows // most))
-    return min(-(-even // ROUND_ROWS) * ROUND_ROWS, rows) if even >= 16 * ROUND_ROWS else even
 
 
 def raw(array: Any) -> memoryview:
@@ -114,7 +80,7 @@ def digest(data: Any) -> int:
 def header_digest(header: Header, digests: dict[str, int], types: dict[str, np.dtype[Any]]) -> int:
     """xxh3-64 of the header, the other digests and row arrays' types, as JSON (FORMAT.md, section 4)."""
     content = {
-        "header": asdict(header),
+        "header": header.about(),
         "digests": {name: f"{value:016x}" for name, value in digests.items()},
         "row_arrays": {name: kind.base.str + "".join(f"*{size}" for size in kind.shape) for name, kind in types.items()},
     }
@@ -147,9 +113,10 @@ def chunk_table(codes: h5py.h5d.DatasetID, header: Header) -> NDArray[np.int64]:
     table = np.full((header.chunks, 3), -1, np.int64)
 
     def note(chunk: Any) -> None:
-        number, rest = divmod(chunk.chunk_offset[0], header.chunk_rows)
-        if rest or chunk.chunk_offset[1] or not 0 <= number < header.chunks:
-            raise CorruptError(f"a chunk lies at row {chunk.chunk_offset[0]}, where none belongs")
+        *above, row, within = chunk.chunk_offset
+        number, rest = divmod(row, header.chunk_rows)
+        if rest or within or any(above) or not 0 <= number < header.chunks:
+            raise CorruptError(f"a chunk lies at row {row}, where none belongs")
         table[number] = chunk.byte_offset, chunk.size, chunk.filter_mask
 
     codes.chunk_iter(note)
@@ -205,7 +172,7 @@ class ContainerReader:
         Truncated or damaged: a digest does not match.
     """
 
-    def __init__(self, path: Path, locking: bool | None = None) -> None:
+    def __init__(self, path: Path, locking: bool | None = None, precision: int | None = None) -> None:
         self.path, self.locking = path, locking
         self.shards: tuple[Any, ...] = ()  # what a folder of files has
         self.places: Any = None
@@ -226,6 +193,8 @@ class ContainerReader:
             self._size, self._stamp = os.fstat(self._descriptor).st_size, self._state()
             with h5py.File(self._image(), "r") as file:
                 self._read_header(file)
+            self.stored = self.header
+            self._read_at(check_precision(self.header, precision, str(self.path)))
             self._checked = np.zeros(self.header.chunks, bool)
             self._last = (-1, np.empty((0, self.header.stride), np.uint8))  # the compressed chunk that `gather` met last
         except FormatError as error:
@@ -273,6 +242,8 @@ class ContainerReader:
             raise FormatError(f"format version {version}; this zipml-codec reads up to {VERSION}: install a newer one")
         values: dict[str, Any] = {}
         for field in fields(Header):
+            if field.name in ("layout", "coarsest") and field.name not in attributes:
+                continue
             value = attributes[field.name]
             values[field.name] = str(value) if field.type == "str" else int(value)
         self.version, self.header = version, Header(**values)
@@ -280,7 +251,7 @@ class ContainerReader:
         digests = {}
         for name, (dtype, needed) in DATASETS.items():
             if name not in file:
-                if needed:
+                if needed or (self.header.woven and name == "plane_noise"):
                     raise CorruptError(f"the dataset {name!r} is missing")
                 continue
             digests[name] = int(file[name].attrs["xxh3"])
@@ -291,11 +262,17 @@ class ContainerReader:
         if self.digest != int(attributes["xxh3"]):
             raise CorruptError("the header does not match its digest")
         codes = file["codes"]
-        shape = self.header.rows, self.header.stride
-        if not isinstance(codes, h5py.Dataset) or codes.shape != shape or codes.dtype != np.uint8:
+        if not isinstance(codes, h5py.Dataset) or codes.shape != self.header.shape or codes.dtype != np.uint8:
             raise CorruptError(f"{codes!r} is not what the header says")
         self.table = self._read_table(codes)
         self._check_content()
+
+    def _read_at(self, precision: int) -> None:
+        """From here on, header and arrays are those of rows of a precision; `stored` is the file's own header."""
+        self.precision, self.full_noise = precision, self.arrays.get("noise", np.zeros(self.header.features))
+        if precision < self.stored.bits:
+            self.arrays |= arrays_at(self.stored, self.arrays, precision)
+            self.header = at_precision(self.stored, precision)
 
     def _read_small(self, name: str, dataset: Any, dtype: str, expected: int) -> None:
         self._check_shape(name, dataset, dtype)
@@ -326,19 +303,19 @@ class ContainerReader:
 
     def _check_header(self) -> None:
         header = self.header
-        used = (header.features * header.bits + 7) // 8
-        line = -(-used // 64) * 64
         if not (
             header.rows >= 1
             and header.features >= 1
             and 1 <= header.bits <= 8
             and 1 <= header.samples < 2**header.bits
-            and header.stride == (line if 8 * (line - used) <= line else used)
+            and header.stride == row_stride(header.features, header.bits)
             and 1 <= header.chunk_rows <= header.rows
             and 0 <= header.row_offset < header.row_offset + header.rows < 2**63
             and 0 <= header.seed < 2**64
             and header.level_kind in ("uniform", "table")
             and header.rounding in ("stochastic", "nearest")
+            and header.layout in ("rows", "weave")
+            and (not header.woven or (1 <= header.coarsest <= header.bits and header.samples == 1 and not header.zstd))
         ):
             raise CorruptError(f"the header makes no sense: {header}")
 
@@ -359,7 +336,8 @@ class ContainerReader:
         intervals = 1 if header.level_kind == "uniform" else (2**header.bits - 1) // header.samples
         expected: dict[str, Callable[[tuple[int, ...]], bool]] = {
             "levels": lambda shape: shape in ((n, intervals + 1), (1, intervals + 1)),
-            "digests": lambda shape: shape == (header.chunks,),
+            "digests": lambda shape: shape == (header.chunks, header.bits) if header.woven else shape == (header.chunks,),
+            "plane_noise": lambda shape: header.woven and shape == (header.bits - header.coarsest, n),
             "row_digests": lambda shape: len(shape) == 2,
             **dict.fromkeys(("columns", "label_names", "kept_names"), lambda shape: len(shape) == 1),
             "sample_rows": lambda shape: len(shape) == 1 and shape[0] <= header.rows,
@@ -392,6 +370,8 @@ class ContainerReader:
             The file ends early, or the bytes are not those that were written.
         """
         header = self.header
+        if header.woven:
+            return self._read_planes(number, check)
         offset, size, mask = (int(value) for value in self.table[number])
         data: Any = self._read(offset, size, f"chunk {number}")
         if header.zstd:
@@ -405,12 +385,46 @@ class ContainerReader:
 
     def _check_digest(self, number: int, rows: NDArray[np.uint8]) -> None:
         if digest(rows) != int(self.arrays["digests"][number]):
-            first = number * self.header.chunk_rows
-            last = min(first + self.header.chunk_rows, self.header.rows) - 1
-            offset, size = (int(value) for value in self.table[number, :2])
-            where = f"chunk {number} (rows {first} to {last}, bytes {offset} to {offset + size - 1})"
-            raise CorruptError(f"{self.path}: {where} does not match its digest")
+            raise CorruptError(f"{self.path}: {self._place(number)} does not match its digest")
         self._checked[number] = True
+
+    def _place(self, number: int) -> str:
+        first = number * self.header.chunk_rows
+        last = min(first + self.header.chunk_rows, self.header.rows) - 1
+        offset, size = (int(value) for value in self.table[number, :2])
+        return f"chunk {number} (rows {first} to {last}, bytes {offset} to {offset + size - 1})"
+
+    def _check_planes(self, number: int, data: NDArray[np.uint8]) -> None:
+        """Check some of a chunk's planes, the first and those after it, against their digests."""
+        size = self.stored.chunk_bytes // self.stored.bits
+        for plane, expected in enumerate(self.arrays["digests"][number, : len(data) // size].tolist()):
+            if digest(data[plane * size : (plane + 1) * size]) != expected:
+                raise CorruptError(f"{self.path}: {self._place(number)}: plane {plane} does not match its digest")
+        self._checked[number] = True
+
+    def _read_planes(self, number: int, check: bool) -> NDArray[np.uint8]:
+        """Rows of a chunk of planes, of which those are read that the precision needs."""
+        size = self.stored.chunk_bytes // self.stored.bits * self.precision
+        data = np.frombuffer(self._read(int(self.table[number, 0]), size, f"chunk {number}"), np.uint8)
+        if check or not self._checked[number] or self._changed():
+            self._check_planes(number, data)
+        return unwoven(self.stored, self.precision, data, np.zeros(1, np.int64), np.array([number]), 1)
+
+    def read_chunks(self, numbers: NDArray[np.int64], threads: int) -> NDArray[np.uint8]:
+        """Rows of some chunks, one after another, uint8 (rows, stride); of planes, from a mapping and by several threads."""
+        mapped = self._mapped() if self.stored.woven else None
+        if mapped is None:
+            return np.concatenate([self.read_chunk(number) for number in numbers.tolist()])
+        at, size = self.table[numbers, 0] - self.table[0, 0], self.stored.chunk_bytes // self.stored.bits * self.precision
+        for number, offset in zip(numbers.tolist(), at.tolist(), strict=True):
+            if not self._checked[number]:
+                if hasattr(os, "posix_fadvise"):
+                    os.posix_fadvise(self._descriptor, int(self.table[number, 0]), size, os.POSIX_FADV_WILLNEED)
+                self.settle()
+                self._check_planes(number, mapped[offset : offset + size])
+        rows = unwoven(self.stored, self.precision, mapped, at, numbers, threads)
+        self.settle()
+        return rows
 
     def read_range(self, first: int, last: int) -> NDArray[np.uint8]:
         """Packed rows first..last-1, uint8 (rows, stride), chunk by chunk; see `read_chunk`."""
@@ -425,19 +439,19 @@ class ContainerReader:
         """Packed rows by their numbers, 0..K-1, in any order and any number of times: uint8 (rows, stride).
 
         A chunk is read whole, and checked, the first time. After that its rows alone are read, those within a page together;
-        but compressed chunks are always read whole, and the last one is kept.
+        but chunks that are compressed, or planes, are always read whole, and the last one is kept.
         """
         header = self.header
         out = np.empty((len(rows), header.stride), np.uint8)
         if len(rows) == 1:  # without what sorting costs
             number, at = divmod(int(rows[0]), header.chunk_rows)
-            if self._checked[number] and not header.zstd:
+            if self._checked[number] and not (header.zstd or header.woven):
                 self._read_into(out.reshape(-1).data, int(self.table[number, 0]) + at * header.stride, "a row")
                 if not self._changed():
                     return out
         order = np.argsort(rows, kind="stable")
         numbers, within = np.divmod(rows[order], header.chunk_rows)
-        whole = np.ones(len(rows), bool) if header.zstd or self._changed() else ~self._checked[numbers]
+        whole = np.ones(len(rows), bool) if header.zstd or header.woven or self._changed() else ~self._checked[numbers]
         for number in np.unique(numbers[whole]).tolist():
             start, end = np.searchsorted(numbers, [number, number + 1])
             out[order[start:end]] = self._whole_chunk(number)[within[start:end]]
@@ -452,7 +466,7 @@ class ContainerReader:
         kept, chunk = self._last
         if kept != number:
             chunk = self.read_chunk(number)
-            if self.header.zstd:
+            if self.header.zstd or self.header.woven:
                 self._last = number, chunk
         return chunk
 
@@ -496,9 +510,14 @@ class ContainerReader:
     def map_rows(self) -> NDArray[np.uint8] | None:
         """All packed rows as one read-only view of the file, (chunks * chunk_rows, stride): nothing is copied or checked.
 
-        None where chunks are compressed, or do not follow one another without a gap, or the system has no more room for it.
+        None where chunks are compressed, planes, or with gaps between them, or the system has no more room for it.
         `prepare_mapped` checks parts of it before use, `settle` after it.
         """
+        mapped = None if self.header.woven else self._mapped()
+        return None if mapped is None else mapped.reshape(-1, self.header.stride)
+
+    def _mapped(self) -> NDArray[np.uint8] | None:
+        """The bytes of all chunks, mapped; None where `map_rows` says."""
         span = self.span
         if span is None or self._descriptor < 0:
             return None
@@ -510,12 +529,12 @@ class ContainerReader:
                 self._mapping = mapping
         except OSError:
             return None
-        return np.frombuffer(memoryview(self._mapping), np.uint8, offset=at).reshape(-1, self.header.stride)
+        return np.frombuffer(memoryview(self._mapping), np.uint8, offset=at)
 
     @property
     def span(self) -> tuple[int, int] | None:
         """Offset and bytes of all chunks together; None where they are compressed, or do not follow one another without a gap."""
-        offsets, size = self.table[:, 0], self.header.chunk_bytes
+        offsets, size = self.table[:, 0], self.stored.chunk_bytes
         if self.header.zstd or (np.diff(offsets) != size).any():
             return None
         return int(offsets[0]), len(offsets) * size
@@ -655,9 +674,13 @@ class ContainerReader:
             for name in self.rowwise:
                 part = self._read_part(name, number * size, min((number + 1) * size, self.header.rows))
                 self._check_rows(name, number, memoryview(part))
-            rows = self.read_chunk(number, check=True)
+            if self.stored.woven:
+                size_of = self.stored.chunk_bytes
+                self._check_planes(number, np.frombuffer(self._read(int(self.table[number, 0]), size_of, "a chunk"), np.uint8))
+            else:
+                self.read_chunk(number, check=True)
             if advance is not None:
-                advance(len(rows))
+                advance(min(size, self.header.rows - number * size))
 
     def _names(self, dataset: str) -> tuple[str, ...] | None:
         if dataset not in self.arrays:
@@ -735,7 +758,7 @@ class ContainerReader:
             self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ContainerReader, (self.path, self.locking)
+        return ContainerReader, (self.path, self.locking, self.precision)
 
 
 def check_zstd(level: Any) -> int:

@@ -110,12 +110,13 @@ class Salvage(ContainerReader):
 
     def _search(self, codes: h5py.Dataset) -> NDArray[np.int64]:
         """What `chunk_table` gives, without HDF5's index: chunks lie in order, a page of HDF5's here and there."""
-        table, size = np.full((self.header.chunks, 3), -1, np.int64), self.header.chunk_rows * self.header.stride
+        table, size = np.full((self.header.chunks, 3), -1, np.int64), self.header.chunk_bytes
         place = max(int(one.id.get_offset()) + one.nbytes for one in codes.parent.values() if one != codes and one.nbytes)
-        for number, expected in enumerate(self.arrays["digests"].tolist()):
+        told = size // self.header.bits if self.header.woven else size  # a chunk of planes is known by its first
+        for number, expected in enumerate(self.arrays["digests"].reshape(self.header.chunks, -1)[:, 0].tolist()):
             first = -(-place // PAGE) * PAGE
             for at in range(first, first + NEAR, PAGE):
-                if xxhash.xxh3_64_intdigest(read_at(self._descriptor, size, at)) == expected:
+                if xxhash.xxh3_64_intdigest(read_at(self._descriptor, told, at)) == expected:
                     table[number], first = (at, size, 0), at
                     break
             place = first + size

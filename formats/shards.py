@@ -24,14 +24,16 @@ from numpy.typing import NDArray
 
 from ..errors import CorruptError, FormatError
 from ..kernels.mapping import Mapping
-from .container import DATASETS, MEMORY, Checks, ContainerReader, Header, state_of
+from .container import DATASETS, MEMORY, Checks, ContainerReader, state_of
+from .header import Header
+from .planes import at_precision, check_precision
 
 MANIFEST = "manifest.json"
 FORMAT = "zipml-shards"
 VERSION = 1
 OPEN = 256  # shards that are open at a time, each with one descriptor
 #: datasets that a shard has of its own rows, the manifest of all
-OF_ROWS = ("low", "high", "mean", "std", "noise", "error", "clipped")
+OF_ROWS = ("low", "high", "mean", "std", "noise", "error", "plane_noise", "clipped")
 #: datasets that are the same in each
 ALIKE = ("levels", "columns", "label_names", "kept_names")
 TAIL = ',"xxh3":"{:016x}"}}\n'
@@ -61,7 +63,7 @@ class Manifest:
         content = {
             "format": FORMAT,
             "version": VERSION,
-            "header": asdict(self.header),
+            "header": self.header.about(),
             "arrays": {name: array.tolist() for name, array in self.arrays.items()},
             "shards": [asdict(shard) for shard in self.shards],
         }
@@ -183,10 +185,12 @@ class ShardedReader:
 
     version = VERSION
 
-    def __init__(self, path: Path, locking: bool | None = None) -> None:
+    def __init__(self, path: Path, locking: bool | None = None, precision: int | None = None) -> None:
         self.path, self.locking = path, locking
         manifest = read_manifest(path)
-        self.header, self.shards = manifest.header, manifest.shards
+        self.stored, self.shards = manifest.header, manifest.shards
+        self.precision = check_precision(self.stored, precision, str(path))
+        self.header = at_precision(self.stored, self.precision)
         self.starts = np.cumsum([0, *(shard.rows for shard in self.shards)])
         self.file_bytes = sum(shard.bytes for shard in self.shards) + (path / MANIFEST).stat().st_size
         self._readers: dict[int, ContainerReader] = {}
@@ -203,6 +207,10 @@ class ShardedReader:
         self.has_exact_copy = first.has_exact_copy
         alike = {name: array for name, array in first.arrays.items() if name in ALIKE}
         self.arrays: dict[str, NDArray[Any]] = alike | manifest.arrays
+        self.full_noise = self.arrays["noise"]
+        if self.precision < self.stored.bits:  # the levels are those of that precision already
+            noise = manifest.arrays["plane_noise"][self.precision - self.stored.coarsest]
+            self.arrays |= {"noise": noise, "error": noise}
 
     def reader(self, number: int) -> ContainerReader:
         """A shard, opened. Whoever has it may go on reading when others push it out: it closes when nobody has it any more."""
@@ -225,9 +233,9 @@ class ShardedReader:
     def _open(self, number: int) -> ContainerReader:
         shard, start = self.shards[number], int(self.starts[number])
         path = self.path / shard.file
-        reader = ContainerReader(path, self.locking)
-        header = reader.header
-        whole = replace(self.header, rows=header.rows, chunk_rows=header.chunk_rows, row_offset=self.header.row_offset + start)
+        reader = ContainerReader(path, self.locking, self.precision)
+        header = reader.stored
+        whole = replace(self.stored, rows=header.rows, chunk_rows=header.chunk_rows, row_offset=self.stored.row_offset + start)
         if f"{reader.digest:016x}" != shard.xxh3 or header != whole:
             reader.close()
             raise CorruptError(
@@ -306,6 +314,19 @@ class ShardedReader:
         first = number * self.header.chunk_rows
         return self.read_range(first, min(first + self.header.chunk_rows, self.header.rows))
 
+    def read_chunks(self, numbers: NDArray[np.int64], threads: int) -> NDArray[np.uint8]:
+        """Rows of some chunks of that one file, one after another, uint8 (rows, stride)."""
+        size, parts = self.header.chunk_rows, []
+        for number in numbers.tolist():
+            first, last = number * size, min((number + 1) * size, self.header.rows)
+            shard, start, end = next(self.pieces(first, last))
+            header = self.reader(shard).header
+            if header.woven and header.chunk_rows == size and start % size == 0 and end - start == last - first:
+                parts.append(self.reader(shard).read_chunks(np.array([start // size]), threads))
+            else:
+                parts.append(self.read_range(first, last))
+        return np.concatenate(parts)
+
     def map_rows(self) -> NDArray[np.uint8] | None:
         """All shards mapped into one read-only array of rows, in order but apart: row `r` is row `places.of(r)` of the array.
 
@@ -330,7 +351,7 @@ class ShardedReader:
 
     def _lay_out(self) -> Places | None:
         """Where each shard begins in the mapping."""
-        if self.places is not None or self.header.zstd:
+        if self.places is not None or self.header.zstd or self.header.woven:
             return self.places
         page, stride = mmap.ALLOCATIONGRANULARITY, self.header.stride
         steps, row, shifts, before = stride // math.gcd(page, stride), 0, [], 0
@@ -421,7 +442,7 @@ class ShardedReader:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ShardedReader, (self.path, self.locking)
+        return ShardedReader, (self.path, self.locking, self.precision)
 
 
 Reader = ContainerReader | ShardedReader
@@ -436,6 +457,6 @@ def files_of(reader: Reader, first: int, last: int) -> Iterator[tuple[ContainerR
             yield reader.reader(shard), start, end
 
 
-def open_reader(path: Path, locking: bool | None = None) -> Reader:
-    """A reader of a zipml file, or of a folder of shards."""
-    return ShardedReader(path, locking) if path.is_dir() else ContainerReader(path, locking)
+def open_reader(path: Path, locking: bool | None = None, precision: int | None = None) -> Reader:
+    """A reader of a zipml file, or of a folder of shards, at a precision."""
+    return (ShardedReader if path.is_dir() else ContainerReader)(path, locking, precision)

@@ -24,9 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FormatError, OptionError, OutputError
-from .container import ContainerReader, Header, chunk_rows_for
+from .container import ContainerReader
+from .header import Header, chunk_rows_for
 from .output import disk_errors, exists_message, sync_folder
 from .partial import Partial
+from .planes import plane_noise
 from .shards import MANIFEST, OF_ROWS, Manifest, Shard, read_manifest
 from .writer import ContainerWriter
 
@@ -163,6 +165,7 @@ class ShardedWriter:
         self.shard_rows, self._of_rows, self._threads = shard_rows, of_rows, threads
         self.row = 0
         self._shards: list[Shard] = []
+        self._counts: Any = 0  # of codes, in the shards that are finished
         self._writer: ContainerWriter | None = None
         self._shard: Partial | None = None  # where it writes
         self._waiting = {name: np.empty((0, *dtype.shape), dtype.base) for name, dtype in rowwise.items()}
@@ -196,7 +199,7 @@ class ShardedWriter:
     def state(self) -> dict[str, NDArray[Any]]:
         """Where writing stands, as arrays, when all row arrays have the same rows; all that this vouches for is on the disk."""
         shards = np.array([(shard.bytes, int(shard.xxh3, 16)) for shard in self._shards], np.uint64).reshape(-1, 2)
-        found = {"row": np.array(self.row), "shards": shards}
+        found = {"row": np.array(self.row), "shards": shards, "counts": np.asarray(self._counts)}
         if self._writer is not None:
             found |= {f"open_{name}": array for name, array in self._writer.state().items()}
             with disk_errors(self.path):
@@ -222,7 +225,7 @@ class ShardedWriter:
         for entry in list(place.iterdir()):
             if entry.name not in known:
                 entry.unlink()
-        self.row = int(saved["row"])
+        self.row, self._counts = int(saved["row"]), saved["counts"]
         if opened:
             self._writer = self._begin(opened)
 
@@ -256,7 +259,7 @@ class ShardedWriter:
         """The next shard, from its first row or from where `saved` says."""
         header, number = self.header, len(self._shards)
         start, rows = number * self.shard_rows, self._rows_of(number)
-        chunk = header.chunk_rows if rows % header.chunk_rows == 0 else chunk_rows_for(rows, header.stride)
+        chunk = header.chunk_rows if rows % header.chunk_rows == 0 else chunk_rows_for(rows, header.row_size)
         numbers = self.arrays["sample_rows"]
         kept = slice(*np.searchsorted(numbers, [start, start + rows]).tolist())
         self._shard = Partial(self.folder.place / shard_name(number))
@@ -275,6 +278,7 @@ class ShardedWriter:
         assert self._shard is not None
         own = self._of_rows(len(self._shards))
         writer.finish(own.pop("noise"), own.pop("error"), None, **own)
+        self._counts = self._counts + writer.counts
         writer.close()
         self._shard.publish()
         size = writer.path.stat().st_size
@@ -288,6 +292,8 @@ class ShardedWriter:
         if self.row != self.header.rows or any(map(len, self._waiting.values())):
             raise OutputError(f"{self.path}: {self.row} of {self.header.rows} rows were written")
         arrays = {name: array for name, array in self.arrays.items() if name in OF_ROWS} | {"noise": noise, "error": error}
+        if self.header.woven:
+            arrays["plane_noise"] = plane_noise(self.header, self.arrays["levels"], noise, self._counts)
         manifest = Manifest(self.header, arrays, tuple(self._shards))
         with disk_errors(self.path):
             with (self.folder.place / MANIFEST).open("wb") as file:

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import fields
 from typing import Any
 
 import h5py
@@ -22,22 +21,23 @@ import zstandard
 from numpy.typing import NDArray
 
 from ..errors import OutputError
-from ..kernels import checksums
+from ..kernels import checksums, weave
 from .container import (
     DATASETS,
     PAGE,
     VERSION,
     ZSTD_FILTER,
     ContainerReader,
-    Header,
     chunk_table,
     digest,
     header_digest,
     own_ranges,
     raw,
 )
+from .header import Header
 from .output import disk_errors, write_at
 from .partial import Partial
+from .planes import plane_noise, woven
 from .seal import read_at, write_seal
 from .sink import Sink
 
@@ -118,7 +118,8 @@ class ContainerWriter:
     ) -> None:
         self.path, self.place, self._descriptor = partial.path, partial.place, partial.descriptor
         self.header, self.arrays = header, dict(arrays)
-        self.digests = np.zeros(header.chunks, np.uint64)
+        self.digests = np.zeros((header.chunks, header.bits) if header.woven else header.chunks, np.uint64)
+        self.counts = np.zeros((header.features, 2**header.bits) if header.woven else 0, np.uint64)  # of codes, of planes
         self.row = 0
         self.rowwise: dict[str, RowArray] = {}
         self._chunk = np.zeros((header.chunk_rows, header.stride), np.uint8)
@@ -170,6 +171,8 @@ class ContainerWriter:
             file.create_dataset(name, data=np.asarray(array, DATASETS[name][0]))
         for name in ("noise", "error"):
             file.create_dataset(name, data=np.zeros(header.features))
+        if header.woven:
+            file.create_dataset("plane_noise", data=np.zeros((header.bits - header.coarsest, header.features)))
         file.create_dataset("digests", data=self.digests)
         if rowwise:
             file.create_dataset("row_digests", data=np.zeros((len(rowwise), header.chunks), np.uint64))
@@ -180,7 +183,7 @@ class ContainerWriter:
                 dataset.attrs["xxh3"] = np.uint64(0)
         if ROOM in file:  # where it was, HDF5 puts the index, which else lies between chunks: they could not be mapped then
             del file[ROOM]
-        codes.set_extent((header.rows, header.stride))
+        codes.set_extent(header.shape)
         self._sink.check()
         if header.zstd:
             return
@@ -194,14 +197,13 @@ class ContainerWriter:
     def _describe(self, file: h5py.File) -> None:
         """The root's attributes; digests are not known yet."""
         file.attrs.update({"format": "zipml", "version": np.int64(VERSION), "xxh3": np.uint64(0)})
-        for field in fields(Header):
-            value = getattr(self.header, field.name)
-            file.attrs[field.name] = np.uint64(value) if isinstance(value, int) else value
+        for name, value in self.header.about().items():
+            file.attrs[name] = np.uint64(value) if isinstance(value, int) else value
 
     def _create_codes(self, file: h5py.File) -> h5py.h5d.DatasetID:
         header = self.header
         plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        plist.set_chunk((header.chunk_rows, header.stride))
+        plist.set_chunk(header.chunk_shape)
         plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         plist.set_obj_track_times(False)  # the same data give the same bytes at any time
         if header.zstd:
@@ -209,14 +211,16 @@ class ContainerWriter:
             plist.set_fletcher32()
         else:
             plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        space = h5py.h5s.create_simple((0, header.stride), (header.rows, header.stride))
+        none = (*header.shape[:-2], 0, header.shape[-1])
+        space = h5py.h5s.create_simple(none, header.shape)
         return h5py.h5d.create(file.id, b"codes", h5py.h5t.STD_U8LE, space, dcpl=plist)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Where writing stands, as arrays; all that this vouches for is on the disk."""
         with disk_errors(self.path):
             self._store_frames(0)
-            found = {"row": np.array(self.row), "digests": self.digests, "tail": self._chunk[: self.row % self.header.chunk_rows]}
+            tail = self._chunk[: self.row % self.header.chunk_rows]
+            found = {"row": np.array(self.row), "digests": self.digests, "counts": self.counts, "tail": tail}
             if self.header.zstd:
                 found["places"] = self._places()
             getattr(os, "fdatasync", os.fsync)(self._descriptor)
@@ -229,7 +233,7 @@ class ContainerWriter:
         return self._table
 
     def _go_on(self, saved: dict[str, NDArray[Any]]) -> None:
-        self.row, self.digests = int(saved["row"]), saved["digests"]
+        self.row, self.digests, self.counts = int(saved["row"]), saved["digests"], saved["counts"]
         self._chunk[: len(saved["tail"])] = saved["tail"]
         for array in self.rowwise.values():
             array.skip(self._descriptor, self.row)
@@ -256,6 +260,14 @@ class ContainerWriter:
                     self._write_chunk((self.row - 1) // header.chunk_rows)
 
     def _write_chunk(self, number: int) -> None:
+        if self.header.woven:
+            first = number * self.header.chunk_rows
+            rows = min(self.header.chunk_rows, self.header.rows - first)
+            weave.count(self._chunk[:rows], self.header.features, self.header.bits, self.counts, self._threads)
+            planes = woven(self.header, self._chunk, rows, first, self._threads)
+            self.digests[number] = [digest(plane) for plane in planes]
+            write_at(self._descriptor, raw(planes), int(self._offsets[number]))
+            return
         self.digests[number] = digest(self._chunk)
         if self._pool is None:
             write_at(self._descriptor, raw(self._chunk), int(self._offsets[number]))
@@ -300,6 +312,8 @@ class ContainerWriter:
                 self._file = h5py.File(self._sink, "r+")
             file = self._file
             learnt = {"noise": noise, "error": error, "digests": self.digests, **others}
+            if self.header.woven:
+                learnt["plane_noise"] = plane_noise(self.header, self.arrays["levels"], noise, self.counts)
             if self.rowwise:
                 learnt["row_digests"] = np.stack([array.digests for array in self.rowwise.values()])
             for name, values in learnt.items():

@@ -15,7 +15,7 @@ import reference as ref
 import xxhash
 
 import zipml_codec as zipml
-from zipml_codec.formats import container
+from zipml_codec.formats import container, header
 
 NAMES = ["plain", "with,comma", "grüß \U0001f40d", "", 'quo"te']
 TABLE, UNIFORM = {"levels": "optimal"}, {"levels": "uniform"}
@@ -97,7 +97,7 @@ def make(path, rows, features, options):
     y = None if labels is None else many[:, 0] if labels == 1 else many[:, :labels]
     if options.get("clip"):
         options["levels"] = zipml.Codec.uniform(X.min(axis=0) * np.float32(0.5), X.max(axis=0) * np.float32(0.5), 4, 2)
-    container.CHUNK_BYTES = chunk_bytes
+    header.CHUNK_BYTES = chunk_bytes
     source = X if names is None else pandas.DataFrame(X, columns=names)
     with rows_from(first), zipml.compress(source, y, path=path, **options) as data:
         bits, samples, seed, levels = data.bits, data.samples, data.seed, data.levels

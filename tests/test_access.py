@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 import zipml_codec as zipml
 from zipml_codec.errors import CorruptError, FormatError, OptionError, RowError
-from zipml_codec.formats import container
+from zipml_codec.formats import header
 
 ROWS, FEATURES = 3000, 37
 
 
 @pytest.fixture(params=[None, 3], ids=["plain", "zstd"])
 def path(tmp_path, monkeypatch, request):
-    monkeypatch.setattr(container, "CHUNK_BYTES", 8 << 10)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 8 << 10)
     X = np.random.default_rng(0).normal(size=(ROWS, FEATURES)).astype(np.float32)
     zipml.compress(X, path=tmp_path / "a.zipml.h5", bits=5, zstd=request.param).close()
     return tmp_path / "a.zipml.h5"
@@ -179,7 +179,7 @@ def test_memory_is_that_of_the_rows(tmp_path, zstd):
             data[wanted]
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-            assert peak < 3 * container.CHUNK_BYTES, wanted
+            assert peak < 3 * header.CHUNK_BYTES, wanted
 
 
 def test_rows_are_what_any_hdf5_reader_finds(path):

@@ -11,7 +11,6 @@ import zipml_codec
 from zipml_codec.cli import main
 from zipml_codec.errors import CorruptError, OptionError
 from zipml_codec.export import decompress, predict_to_csv
-from zipml_codec.formats import container
 from zipml_codec.formats.arrays import array_source
 from zipml_codec.formats.columns import Options
 from zipml_codec.formats.readers import open_source
@@ -65,7 +64,7 @@ def test_info_shows_labels_and_kept_columns(run):
 
 @pytest.mark.parametrize("zstd", [None, 1])
 def test_decompress_to_csv(run, monkeypatch, zstd):
-    monkeypatch.setattr(container, "CHUNK_BYTES", 256)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 256)
     monkeypatch.setattr("zipml_codec.export.TEXT_VALUES", 64)
     with make("a", zstd=zstd) as data:
         assert data.chunks > 2

@@ -290,7 +290,7 @@ def test_decompress_gives_what_the_codec_decodes(zipml, packed, kind):
 
 @pytest.mark.parametrize("kind", ["npy", "csv", "h5"])
 def test_decompress_in_many_chunks_without_names(folder, kind, monkeypatch):
-    monkeypatch.setattr(container, "CHUNK_BYTES", 512)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 512)
     monkeypatch.setattr("zipml_codec.export.TEXT_VALUES", 64)
     X, _ = table(1000)
     with zipml_codec.compress(X, path="a", zstd=1) as data:
@@ -543,7 +543,7 @@ def test_truncated(fails, packed, share):
 
 
 def test_flipped_bit(fails, folder, monkeypatch):
-    monkeypatch.setattr(container, "CHUNK_BYTES", 512)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 512)
     X, y = table(1000)
     zipml_codec.compress(X, y, path="f").close()
     with zipml_codec.open("f") as data:

@@ -14,7 +14,6 @@ from sealing import unseal
 
 import zipml_codec as zipml
 from zipml_codec.errors import CorruptError, FormatError, ZipMLError
-from zipml_codec.formats import container
 from zipml_codec.formats.arrays import array_source
 from zipml_codec.formats.columns import Options
 from zipml_codec.kernels.mapping import Mapping
@@ -24,7 +23,7 @@ ROWS, NAMES = 700, ["plain", "with,comma", "grüß \U0001f40d", "", 'quo"te']
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 10)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 1 << 10)
 
 
 def make(path, seed=0, rows=ROWS, keep=None, **options):
@@ -226,7 +225,7 @@ def test_a_file_that_changes_under_a_reader(tmp_path, small_chunks, change, zstd
 @pytest.mark.parametrize("change", [overwritten, rewritten, cut_off, emptied, replaced, removed, chunk_swapped])
 def test_a_mapped_file_that_changes_between_windows(tmp_path, monkeypatch, change):
     """Training maps large files. Truncation under a mapping is SIGBUS to others; in place, it changes numbers silently."""
-    monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 14)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 1 << 14)
     monkeypatch.setattr("zipml_codec.stream.KEPT_BYTES", 0)
     monkeypatch.setattr("zipml_codec.stream.PIECE_BYTES", 0)
     monkeypatch.setattr("zipml_codec.order.WINDOW_BYTES", 1)

@@ -16,14 +16,13 @@ import reference as ref
 import zipml_codec as zipml
 from zipml_codec import order
 from zipml_codec.errors import FormatError, OptionError, OutputError, ZipMLError
-from zipml_codec.formats import container
 
 ROWS, FEATURES = 2500, 37
 
 
 @pytest.fixture(params=[None, 3], ids=["plain", "zstd"])
 def data(tmp_path, monkeypatch, request):
-    monkeypatch.setattr(container, "CHUNK_BYTES", 8 << 10)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 8 << 10)
     generator = np.random.default_rng(0)
     X = generator.normal(size=(ROWS, FEATURES)).astype(np.float32)
     with zipml.compress(X, np.arange(ROWS), path=tmp_path / "a.zipml.h5", bits=5, zstd=request.param) as data:
@@ -117,7 +116,7 @@ def key(seed, purpose, column, rows):
 @pytest.mark.parametrize(("seed", "epoch"), [(0, 0), (2**64 - 1, 3), (12345678901, 70_000)])
 def test_order_and_split_are_those_of_the_specification(tmp_path, monkeypatch, seed, epoch):
     monkeypatch.setattr(order, "WINDOW_BYTES", 1)  # windows of 8 chunks
-    monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 10)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 1 << 10)
     data = zipml.compress(np.random.default_rng(0).random((ROWS, 37)), path=tmp_path / "a")
     chunks = np.argsort(key(seed, 2, 2 * epoch, np.arange(data.chunks)))
     expected = []

@@ -19,7 +19,7 @@ ROWS, FEATURES, CHUNK = 3000, 7, 250
 
 @pytest.fixture(autouse=True)
 def small(tmp_path, monkeypatch):
-    monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 10)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 1 << 10)
     monkeypatch.chdir(tmp_path)
 
 

@@ -20,7 +20,7 @@ import zipml_codec
 from zipml_codec import compress, journal, rows
 from zipml_codec.cli import main
 from zipml_codec.errors import DataError, OptionError, OutputError, SourceError
-from zipml_codec.formats import container, shardwriter
+from zipml_codec.formats import shardwriter
 from zipml_codec.formats.partial import Partial, journal_of
 from zipml_codec.publish import write_arrays
 
@@ -31,10 +31,10 @@ SERVER = """
 import os, sys, time
 from zipml_codec import journal, rows
 from zipml_codec.cli import main
-from zipml_codec.formats import container
+from zipml_codec.formats import header
 
 journal.EVERY, journal.SHARE = 0.0, float("inf")
-rows.BLOCK_BYTES, container.CHUNK_BYTES = 16384, 4096
+rows.BLOCK_BYTES, header.CHUNK_BYTES = 16384, 4096
 out = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 for line in sys.stdin:
@@ -55,7 +55,7 @@ def small(monkeypatch):
     monkeypatch.setattr(journal, "EVERY", 0.0)
     monkeypatch.setattr(journal, "SHARE", float("inf"))
     monkeypatch.setattr(rows, "BLOCK_BYTES", 16384)
-    monkeypatch.setattr(container, "CHUNK_BYTES", 4096)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 4096)
 
 
 @pytest.fixture
@@ -405,10 +405,10 @@ LIMITED = """
 import resource, sys
 from zipml_codec import journal, rows
 from zipml_codec.cli import main
-from zipml_codec.formats import container
+from zipml_codec.formats import header
 
 journal.EVERY, journal.SHARE = 0.0, float("inf")
-rows.BLOCK_BYTES, container.CHUNK_BYTES = 16384, 4096
+rows.BLOCK_BYTES, header.CHUNK_BYTES = 16384, 4096
 for limit in map(int, sys.argv[1].split(",")):
     if not (child := __import__("os").fork()):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

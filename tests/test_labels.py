@@ -11,7 +11,6 @@ import zipml_codec as zipml
 from zipml_codec import journal
 from zipml_codec import rows as rows_module
 from zipml_codec.errors import CorruptError, DataError, PrecisionWarning
-from zipml_codec.formats import container
 from zipml_codec.formats.arrays import array_source
 from zipml_codec.formats.columns import Options
 
@@ -25,7 +24,7 @@ KEPT = {"id": np.arange(ROWS) * 2**50, "text": TEXTS, "flag": rng.random(ROWS) <
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 10)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 1 << 10)
     monkeypatch.setattr(rows_module, "BLOCK_BYTES", 1)  # blocks of 64 rows
 
 

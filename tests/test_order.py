@@ -16,7 +16,7 @@ import pytest
 import reference as ref
 
 from zipml_codec import order
-from zipml_codec.formats.container import chunk_rows_for
+from zipml_codec.formats.header import chunk_rows_for
 from zipml_codec.kernels import simd
 
 SIGMAS = 4.5

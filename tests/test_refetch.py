@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 import zipml_codec as zipml
 from zipml_codec.errors import DataError, OptionError
-from zipml_codec.formats import container
 from zipml_codec.kernels import sgd as kernel
 from zipml_codec.losses import LOSSES
 from zipml_codec.matrix import MatrixEngine
@@ -76,7 +75,7 @@ def test_the_bound_holds(tmp_path, codec, seed, kind, features):
 
 @pytest.fixture(params=[{}, {"zstd": 1, "bits": 3}, {"bits": 8, "samples": 1, "levels": "uniform"}, {"shard_rows": 500}], ids=str)
 def problem(tmp_path, monkeypatch, request):
-    monkeypatch.setattr(container, "CHUNK_BYTES", 2048)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 2048)
     return made(tmp_path / "f", **request.param)
 
 

@@ -10,7 +10,6 @@ from sealing import outside, seal, unseal
 import zipml_codec as zipml
 from zipml_codec.cli import main
 from zipml_codec.errors import CorruptError, FormatError, OptionError, OutputError
-from zipml_codec.formats import container
 from zipml_codec.formats.arrays import array_source
 
 ROWS, NAMES = 3000, ["a", "b", "c", "d", "e", "f", "grüß"]
@@ -19,7 +18,7 @@ ROWS, NAMES = 3000, ["a", "b", "c", "d", "e", "f", "grüß"]
 @pytest.fixture(params=[None, 3], ids=["plain", "zstd"])
 def made(tmp_path, monkeypatch, request):
     """A file of 12 chunks, as (path, data, content)."""
-    monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 10)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 1 << 10)
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(ROWS, 7)).astype(np.float32), rng.normal(size=ROWS).astype(np.float32)
     path = tmp_path / "f.zipml.h5"
@@ -135,7 +134,7 @@ def test_a_seal_that_is_cut_off_or_damaged(made, tmp_path, cut):
 @pytest.mark.parametrize(("count", "labels"), [(0, 0), (0, 2), (1, 2), (2, 2), (3, 1), (8, 0), (13, 2), (40, 3)])
 def test_rows_before_the_cut_survive_whatever_is_kept(tmp_path, monkeypatch, count, labels):
     """HDF5 adds to a group's structures as names are added, which must not happen behind the chunks."""
-    monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 10)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 1 << 10)
     X = np.random.default_rng(0).normal(size=(ROWS, 7)).astype(np.float32)
     path = tmp_path / "f"
     y, keep = X[:, :labels] if labels else None, {f"k{i}": np.arange(ROWS) for i in range(count)}
@@ -151,7 +150,7 @@ def test_rows_before_the_cut_survive_whatever_is_kept(tmp_path, monkeypatch, cou
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
 def test_rows_before_the_cut_survive_without_an_index(tmp_path, monkeypatch, share):
     """HDF5's index of more than 64 chunks is among them, its root even behind what it indexes: digests tell where they are."""
-    monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 16)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 1 << 16)
     X = np.random.default_rng(0).normal(size=(140 << 10, 64)).astype(np.float32)
     path = tmp_path / "f"
     with zipml.compress(X, X[:, 0], path=path, bits=8, samples=1, levels="uniform") as data:
@@ -235,7 +234,7 @@ def test_what_nothing_can_replace(made, tmp_path, name):
 
 
 def test_kept_columns_and_several_labels(tmp_path, monkeypatch):
-    monkeypatch.setattr(container, "CHUNK_BYTES", 1 << 10)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 1 << 10)
     X = np.random.default_rng(0).normal(size=(ROWS, 7)).astype(np.float32)
     keep = {"id": np.arange(ROWS) * 3, "text": np.array([f"ü{n % 99}" for n in range(ROWS)]), "row": np.arange(ROWS) % 5}
     path, y = tmp_path / "f", np.stack([np.arange(ROWS), -np.arange(ROWS)], axis=1)

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import zipml_codec as zipml
-from zipml_codec.formats import container
 
 DTYPES = ["<f4", "<f8", ">f4", "<f2", "<i2", "<i4", "u1", "?"]
 
@@ -56,7 +55,7 @@ def test_array_to_file_to_array(X, chosen, chunk_bytes, labelled, more):
     rows, features = X.shape
     y = np.arange(rows) % 7 if labelled else None
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(container, "CHUNK_BYTES", chunk_bytes)
+        patch.setattr("zipml_codec.formats.header.CHUNK_BYTES", chunk_bytes)
         path = Path(folder) / "f"
         with zipml.compress(X, y, path=path, **chosen) as data:
             got, codes, levels = data.decode(threads=2), data.codes(), data.levels

@@ -17,7 +17,7 @@ import zipml_codec as zipml
 from zipml_codec import stream
 from zipml_codec.cli import main
 from zipml_codec.errors import CorruptError, DataError, FormatError, OptionError, OutputError
-from zipml_codec.formats import container, shards, shardwriter
+from zipml_codec.formats import shards, shardwriter
 from zipml_codec.formats.arrays import array_source
 
 ROWS, FEATURES, N = 2500, 37, 333
@@ -27,7 +27,7 @@ NAMES = [f"c{number}" for number in range(FEATURES)]
 
 @pytest.fixture(autouse=True)
 def small(tmp_path, monkeypatch):
-    monkeypatch.setattr(container, "CHUNK_BYTES", 8 << 10)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 8 << 10)
     monkeypatch.chdir(tmp_path)
 
 
@@ -108,7 +108,7 @@ def test_a_folder_is_read_as_the_one_file(options):
 def test_training_gives_the_same_model(monkeypatch, options, mapped):
     """Rows that fit into one window, and mapped ones: chunks begin at pages, so that shards can lie in one array."""
     if mapped:
-        monkeypatch.setattr(container, "CHUNK_BYTES", 2 << 20)
+        monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 2 << 20)
         monkeypatch.setattr(stream, "KEPT_BYTES", 1 << 10)
         monkeypatch.setattr(stream, "PIECE_BYTES", 1 << 14)
     rows, n = (40_000, 9_000) if mapped else (ROWS, N)

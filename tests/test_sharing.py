@@ -27,7 +27,7 @@ ROWS, FEATURES = 4000, 23
 @pytest.fixture(params=[None, 3], ids=["plain", "zstd"])
 def path(tmp_path, monkeypatch, request):
     """A file of some chunks with labels."""
-    monkeypatch.setattr(container, "CHUNK_BYTES", 4 << 10)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 4 << 10)
     X = np.random.default_rng(0).normal(size=(ROWS, FEATURES)).astype(np.float32)
     zipml.compress(X, np.arange(ROWS), path=tmp_path / "a.zipml.h5", zstd=request.param).close()
     return tmp_path / "a.zipml.h5"

@@ -13,7 +13,6 @@ import zipml_codec as zipml
 from zipml_codec import debias, order, stream
 from zipml_codec.engine import make_engine
 from zipml_codec.errors import CorruptError, DataError, DivergenceError, FormatError, OptionError
-from zipml_codec.formats import container
 from zipml_codec.kernels import sgd as kernel
 from zipml_codec.kernels import simd
 from zipml_codec.model import is_compressed
@@ -157,7 +156,7 @@ def test_windows_cut_nothing(tmp_path, monkeypatch, zstd):
     """Small windows, mapped and read, with rows left over from one to the next: every training row once, whole batches."""
     X, _ = linear_data(rows=5003, features=30)
     y = np.arange(5003.0)
-    monkeypatch.setattr(container, "CHUNK_BYTES", 3000)
+    monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 3000)
     data = zipml.compress(X, y, path=tmp_path / "a.zipml.h5", bits=8, samples=2, levels="uniform", zstd=zstd)
     assert data.chunks > 50
     source = stream.CodeRows(data)

@@ -14,6 +14,19 @@ from .kernels import openmp
 
 MAX_SEED = 2**64 - 1
 MAX_THREADS = 1024
+LINE = 64  # bytes of a cache line
+
+
+def row_bytes(features: int, bits: int) -> int:
+    """Bytes that a row's codes take, without padding."""
+    return (features * bits + 7) // 8
+
+
+def row_stride(features: int, bits: int) -> int:
+    """Bytes from row to row: whole cache lines where that wastes at most an eighth (FORMAT.md, section 3)."""
+    used = row_bytes(features, bits)
+    lines = -(-used // LINE) * LINE
+    return lines if (lines - used) * 8 <= lines else used
 
 
 def check_integer(name: str, value: Any, low: int, high: int | None = None) -> int:

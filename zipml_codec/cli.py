@@ -39,7 +39,7 @@ from .kept import type_name
 from .model import Model, is_compressed
 from .progress import Progress
 from .repair import repair as repair_file
-from .request import Request
+from .request import Request, code_widths
 from .training import print_epoch
 from .training import train as train_model
 from .version import VERSION
@@ -98,9 +98,19 @@ def compress(
     columns: Columns = None,
     keep: Keep = None,
     dataset: DatasetName = None,
-    bits: Annotated[str, typer.Option(help="Bits a value, 1..8, or auto: the fewest that meet --target-error.")] = "4",
+    bits: Annotated[
+        str | None,
+        typer.Option(help="Bits a value, 1..8, or auto: the fewest that meet --target-error.", show_default="4, or 8 of planes"),
+    ] = None,
     samples: Annotated[
-        int | None, typer.Option(help="Samples that a code stands for.", show_default="2, or 1 with --rounding nearest")
+        int | None,
+        typer.Option(help="Samples that a code stands for.", show_default="2, or 1 of planes and with --rounding nearest"),
+    ] = None,
+    layout: Annotated[
+        str, typer.Option(help="rows, or weave: planes of bits, of which the first can be read alone, see train --precision.")
+    ] = "rows",
+    coarsest: Annotated[
+        int | None, typer.Option(help="With --layout weave: the fewest bits it is to be read at.", show_default="2")
     ] = None,
     levels: Annotated[
         str, typer.Option(help="optimal, uniform, or a file of levels to use: from `zipml levels --save`, or a zipml file.")
@@ -130,11 +140,9 @@ def compress(
     as_json: Json = False,
 ) -> None:
     """Compress a file of numbers, or several with the same columns."""
-    if samples is None:
-        samples = 1 if rounding == "nearest" else 2
     request = Request(
-        _width(bits), samples, levels, shared_levels, rounding, seed, zstd, threads, nonfinite, grid, target_error, clip,
-        keep_exact,
+        *code_widths(None if bits is None else _width(bits), samples, layout, rounding), levels, shared_levels, rounding, seed,
+        zstd, threads, nonfinite, grid, target_error, clip, keep_exact, layout, coarsest,
     )  # fmt: skip
     try:
         with open_source(source, label=label, columns=columns, keep=keep, dataset=dataset) as rows:
@@ -160,6 +168,7 @@ def compress(
     lines = [
         ("rows x features", f"{report.rows:,} x {report.features:,}"),
         ("codes", f"{report.bits} bits, {report.samples} sample{'s' * (report.samples > 1)}"),
+        ("planes", f"read at {request.least} to {report.bits} bits") if layout == "weave" else None,
         ("chosen", report.choice) if report.choice else None,
         ("clipped values", f"{report.clipped:,}") if clip else None,
         ("dropped rows", f"{report.dropped:,} with NaN or infinity") if report.dropped else None,
@@ -309,6 +318,9 @@ def info(
         ("clipped values", f"{about['clipped']:,}") if about["clipped"] is not None else None,
         ("byte grid", _grid(options)) if "grid_steps" in options else None,
     ])  # fmt: skip
+    if about["precisions"]:
+        rows = [[f"{one['bits']} bits", _bytes(one["bytes"]), f"{one['noise']:.4g}"] for one in about["precisions"]]
+        _print_table("Planes, read at", ["precision", "bytes of codes", "variance added, in the mean of the columns' own"], rows)
     shown = about["per_feature"][:features]
     if shown:
         keys = ("low", "high", "mean", "std", "error")
@@ -345,12 +357,22 @@ def describe(data: Dataset) -> dict[str, Any]:
         "zstd": data._file.header.zstd, "version": data._file.version, "file_bytes": data.file_bytes,
         "shards": data.shards, "exact_bytes": 4 * data.shape[0] * data.shape[1] if data.has_exact_copy else 0,
         "ratio_to_float32": _float_bytes(data) / data.file_bytes, "mean_squared_error": float(data.error.mean()),
-        "options": data.options, "clipped": None if data.clipped is None else int(data.clipped.sum()),
+        "layout": data.layout, "precisions": _precisions(data), "options": data.options,
+        "clipped": None if data.clipped is None else int(data.clipped.sum()),
         "per_feature": [
             {"name": name, **{key: float(values[i]) for key, values in columns.items()}, "relative_error": float(relative[i])}
             for i, name in enumerate(names)
         ],
     }  # fmt: skip
+
+
+def _precisions(data: Dataset) -> list[dict[str, Any]]:
+    """Of a file of planes, what each precision reads and what it adds to the columns' variance."""
+    own = np.where(data.std > 0, data.std, np.inf) ** 2
+    return [
+        {"bits": bits, "bytes": bits * data.file_codes // data.stored_bits, "noise": float(np.mean(noise / own))}
+        for bits, noise in data.noises.items()
+    ]
 
 
 @app.command()
@@ -410,10 +432,11 @@ def decompress(
     file: File,
     output: Annotated[Path, typer.Option("--output", "-o", help=".npy, .csv or .h5", show_default=False)],
     exact: Annotated[bool, typer.Option("--exact", help="Write the rows that --keep-exact kept, not the decoded ones.")] = False,
+    precision: Annotated[int | None, typer.Option(help="Bits to read of each value of planes.", show_default="all")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write decoded rows as .npy, .csv or .h5."""
-    with Dataset(file) as data:
+    with Dataset(file, precision=precision) as data:
         written = export_rows(data, output, overwrite, exact=exact, progress=True)
         typer.echo(f"{written[0]}: {data.shape[0]:,} x {data.shape[1]:,}, {written[0].stat().st_size:,} bytes")
         beside = ["the labels"] * data.has_labels + [f"the column {name}" for name in data.kept]
@@ -456,6 +479,10 @@ def train(
     ] = "auto",
     gradient_bits: Annotated[int, typer.Option(help="32, 16, 8 or 4.")] = 32,
     residual_bits: Annotated[str, typer.Option(help="16, 8, 4, or auto: as the model's.")] = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Bits to read of each value of planes; several, coarse at first: 2:4:8.", show_default="all"),
+    ] = None,
     tolerance: Annotated[float, typer.Option(help="Stop when three epochs gain less than this share; 0: never.")] = 0.0,
     checkpoint: Annotated[Path | None, typer.Option(help="A file to keep the run's state in.", show_default=False)] = None,
     checkpoint_every: Annotated[float, typer.Option(help="Seconds from one to the next.")] = EVERY,
@@ -478,6 +505,7 @@ def train(
             debias=debias, degree=degree, span=span, gap=gap, sketch_size=sketch_size, failure=failure,
             model_bits=_width(model_bits, "--model-bits"), gradient_bits=gradient_bits,
             residual_bits=_width(residual_bits, "--residual-bits"), test_fraction=test_fraction, tolerance=tolerance,
+            precision=precision,
             checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume, threads=threads, seed=seed,
             progress=False if as_json else print_epoch,
         )  # fmt: skip

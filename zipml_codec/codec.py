@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arrays import as_rows, check_choice, check_integer, check_seed, thread_count
+from .arrays import as_rows, check_choice, check_integer, check_seed, row_bytes, row_stride, thread_count
 from .errors import DataError, LevelError, OptionError
 from .kernels import codes as kernel
 
 BLOCK = 64  # features that the kernels take together
-LINE = 64  # bytes of a cache line
 WIDE = 256  # features from which adding group by group beats one call for all groups
 ROUNDINGS = ("stochastic", "nearest")
 
@@ -31,18 +30,6 @@ def interval_count(bits: int, samples: int) -> int:
     if intervals < 1:
         raise OptionError(f"samples={samples} do not fit in bits={bits}: at most {2**bits - 1} samples")
     return intervals
-
-
-def row_bytes(features: int, bits: int) -> int:
-    """Bytes that a row's codes take, without padding."""
-    return (features * bits + 7) // 8
-
-
-def row_stride(features: int, bits: int) -> int:
-    """Bytes from row to row: whole cache lines where that wastes at most an eighth (FORMAT.md, section 3)."""
-    used = row_bytes(features, bits)
-    lines = -(-used // LINE) * LINE
-    return lines if (lines - used) * 8 <= lines else used
 
 
 class Codec:

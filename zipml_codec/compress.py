@@ -19,7 +19,8 @@ from .arrays import check_integer, thread_count
 from .codec import Codec, row_bytes, row_stride
 from .dataset import Dataset, codec_of
 from .errors import DataError, LevelError, OptionError, PrecisionWarning
-from .formats.container import Header, check_zstd, chunk_rows_for, digest, encode_names
+from .formats.container import check_zstd, digest, encode_names
+from .formats.header import Header, chunk_rows_for, disk_row
 from .formats.output import check_apart
 from .formats.partial import Partial
 from .formats.readers import as_source
@@ -28,10 +29,11 @@ from .formats.sources import Source
 from .formats.writer import ContainerWriter
 from .interrupts import Interrupts
 from .journal import Journal, files_of, identity
+from .nested import check_nested, nested_codec
 from .parts import ShardStatistics
 from .passes import Learnt, Outline, encode, learn
 from .progress import Progress, no_progress
-from .request import TARGET_ERROR, Request
+from .request import TARGET_ERROR, Request, code_widths
 from .rows import Losses, Rows
 from .saved import load_levels
 from .statistics import ColumnStatistics, most_sampled
@@ -67,8 +69,8 @@ def compress(
     label: Any = None,
     columns: Any = None,
     keep: Any = None,
-    bits: int | str = 4,
-    samples: int = 2,
+    bits: int | str | None = None,
+    samples: int | None = None,
     levels: Any = "optimal",
     shared_levels: bool = False,
     rounding: str = "stochastic",
@@ -83,6 +85,8 @@ def compress(
     target_error: float | None = None,
     clip: bool = False,
     keep_exact: bool = False,
+    layout: str = "rows",
+    coarsest: int | None = None,
     progress: bool | Callable[..., Progress] = False,
 ) -> Dataset:
     """Compress rows to a zipml file.
@@ -100,10 +104,11 @@ def compress(
         Which columns of a file or a DataFrame are labels, features (by default all that are neither labels nor kept), and
         kept: by name, or by index, which may be negative; text with commas names several. Kept columns, numbers or text,
         are carried through exactly (`Dataset.kept`). With arrays, `keep` may be a dict of names and columns.
-    bits : int, or "auto"
-        Bits a value, 1..8. auto: the fewest that meet `target_error`.
-    samples : int
-        k, the samples that a code stands for; there are (2**bits - 1) // samples intervals between levels.
+    bits : int, or "auto", optional
+        Bits a value, 1..8. auto: the fewest that meet `target_error`. Default: 4, or 8 with layout="weave".
+    samples : int, optional
+        k, the samples that a code stands for; there are (2**bits - 1) // samples intervals between levels. Default: 2, or 1
+        with layout="weave" or rounding="nearest".
     levels : {"optimal", "uniform"}, Codec, str or path
         Per feature: levels of least rounding variance (ZipML, section 3), or equidistant ones. Or levels that are given, with
         their bits, samples and rounding: a codec, what `save_levels` wrote, or another zipml file. Values
@@ -139,6 +144,13 @@ def compress(
     keep_exact : bool
         Keep all rows beside their codes, as float32 and after clipping, not compressed: 4 bytes a value more.
         `Dataset.exact_rows` reads them, and training with debias="refetch" or "sketch" those few that it needs.
+    layout : {"rows", "weave"}
+        weave: planes of bits, of which `open(path, precision=p)` and `train(precision=p)` read the first p alone, p/bits of the
+        bytes. Each precision from `coarsest` to `bits` is unbiased, with its own noise, as if the file had been made for it.
+        One sample a code, no zstd.
+    coarsest : int, optional
+        With layout="weave", the least precision: its 2**coarsest - 1 intervals, uniform or optimal, are halved by each bit
+        more, and the codes of the last of 2**coarsest intervals are given up for that. Default: 2.
     progress : bool
         Show bars on standard error.
 
@@ -169,8 +181,9 @@ def compress(
     there are more than 170,000 features.
     """
     request = Request(
-        bits, samples, levels, shared_levels, rounding, seed, zstd, threads, nonfinite, grid, target_error, clip, keep_exact
-    )
+        *code_widths(bits, samples, layout, rounding), levels, shared_levels, rounding, seed, zstd, threads, nonfinite, grid,
+        target_error, clip, keep_exact, layout, coarsest,
+    )  # fmt: skip
     chosen = {"label": label, "columns": columns, "keep": keep}
     return compress_with_report(
         X, y, path, request, chosen, overwrite=overwrite, resume=resume, shard_rows=shard_rows, progress=progress
@@ -280,7 +293,8 @@ def outline_of(
         "source": source.name,
         "dropped_rows": losses.dropped,
     } | found
-    header = make_header(statistics, codec, request.seed, check_zstd(request.zstd), options)
+    planes = (request.layout, request.least if request.layout == "weave" else 0)
+    header = make_header(statistics, codec, request.seed, check_zstd(request.zstd), options, *planes)
     arrays = _arrays(statistics, codec, header)
     for name, texts in {"columns": source.columns, "label_names": source.label_names, "kept_names": kept.names}.items():
         if (encoded := encode_names(texts or None)) is not None:
@@ -305,6 +319,8 @@ def _codec(
 ) -> tuple[Codec, str, dict[str, Any]]:
     """The codec, what to say of the choice, and what the file's options say of it."""
     if given is not None:
+        if request.layout == "weave":
+            check_nested(given, request.least, statistics.high)
         return given, "", {}
     bits, said, found = request.bits, [], {}
     levels, samples = request.levels, request.samples
@@ -314,7 +330,10 @@ def _codec(
             bits, error = choose_bits(statistics, levels, samples, target, threads, request.grid)
             said.append(f"{bits} bits: relative error {error:.3g}, at most {target:g} wanted")
             found["target_error"] = target
-        codec, table = make_codec(statistics, levels, bits, samples, request.rounding, threads, request.grid)
+        if request.layout == "weave":
+            codec, table = nested_codec(statistics, levels, bits, request.least, threads, request.grid)
+        else:
+            codec, table = make_codec(statistics, levels, bits, samples, request.rounding, threads, request.grid)
     except LevelError as narrow:
         raise _name_column(source, statistics, statistics.shared, narrow) from narrow
     if table is not None:
@@ -373,7 +392,15 @@ def _name_column(source: Source, statistics: ColumnStatistics, shared: bool, err
     )
 
 
-def make_header(statistics: ColumnStatistics, codec: Codec, seed: int, zstd: int, options: dict[str, Any]) -> Header:
+def make_header(
+    statistics: ColumnStatistics,
+    codec: Codec,
+    seed: int,
+    zstd: int,
+    options: dict[str, Any],
+    layout: str = "rows",
+    coarsest: int = 0,
+) -> Header:
     """The file's header."""
     stride = row_stride(codec.features, codec.bits)
     return Header(
@@ -382,7 +409,7 @@ def make_header(statistics: ColumnStatistics, codec: Codec, seed: int, zstd: int
         bits=codec.bits,
         samples=codec.samples,
         stride=stride,
-        chunk_rows=chunk_rows_for(statistics.rows, stride),
+        chunk_rows=chunk_rows_for(statistics.rows, disk_row(codec.features, codec.bits, layout)),
         level_kind="uniform" if codec.is_uniform else "table",
         rounding=codec.rounding,
         seed=seed,
@@ -390,6 +417,8 @@ def make_header(statistics: ColumnStatistics, codec: Codec, seed: int, zstd: int
         zstd=zstd,
         tool=f"zipml-codec {VERSION}",
         options=json.dumps(options, sort_keys=True),
+        layout=layout,
+        coarsest=coarsest,
     )
 
 

@@ -19,7 +19,7 @@ from .arrays import check_integer, thread_count
 from .compress import sample_count
 from .dataset import Dataset
 from .errors import DataError, OptionError
-from .formats.container import Header, chunk_rows_for
+from .formats.header import Header, chunk_rows_for
 from .formats.partial import Partial
 from .formats.shards import ALIKE, OF_ROWS, Reader, files_of, open_reader
 from .formats.shardwriter import PartialFolder, ShardedWriter
@@ -156,7 +156,7 @@ def _check_alike(first: Reader, other: Reader) -> None:
     """Refuse a source with other columns, row arrays or levels than the first."""
     _check_columns(first, other)
     advice = f"compress its data again with --levels {first.path}"
-    for field in ("bits", "samples", "rounding", "level_kind"):
+    for field in ("bits", "samples", "rounding", "level_kind", "layout", "coarsest"):
         a, b = getattr(first.header, field), getattr(other.header, field)
         if a != b:
             raise _differ(first, other, f"{field.replace('level_kind', 'kind of levels')}:", a, b, advice)
@@ -221,7 +221,7 @@ def _header(parts: Sequence[Part]) -> Header:
     return replace(
         first,
         rows=rows,
-        chunk_rows=chunk_rows_for(rows, first.stride),
+        chunk_rows=chunk_rows_for(rows, first.row_size),
         tool=f"zipml-codec {VERSION}",
         options=json.dumps(options, sort_keys=True),
     )

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from .arrays import check_integer, check_seed, thread_count
 from .codec import Codec
 from .errors import CorruptError, FormatError, OptionError, RowError
-from .formats.container import EXACT, Header
+from .formats.container import EXACT
+from .formats.header import Header
 from .formats.shards import Places, Reader, open_reader
 from .kept import from_bytes, type_name
 from .order import EpochOrder
@@ -88,6 +89,10 @@ class Dataset:
     shape : tuple of int
         (rows, features).
     bits, samples : int
+        Of a code as it is read: `bits` is the precision that the file was opened at.
+    layout : {"rows", "weave"}
+    stored_bits, coarsest : int
+        Of a code in the file, and the fewest that it can be read at: of rows both are `bits`.
     levels : ndarray of shape (features or 1, intervals + 1), float32
     columns : tuple of str, or None
     labels : ndarray of shape (rows,), or (rows, labels) where there are several, float32, or None
@@ -106,13 +111,14 @@ class Dataset:
         How many values of a feature were moved to the nearest of given levels; None where clipping was not asked for.
     """
 
-    def __init__(self, path: str | PathLike[str], locking: bool | None = None) -> None:
+    def __init__(self, path: str | PathLike[str], locking: bool | None = None, precision: int | None = None) -> None:
         self.path = Path(path)
         self._place = self.path.absolute()  # where it stays when the working folder changes
-        self._file = open_reader(self.path, locking)
+        self._file = open_reader(self.path, locking, precision)
         header, arrays = self._file.header, self._file.arrays
         self.shape = (header.rows, header.features)
         self.bits, self.samples, self.stride = header.bits, header.samples, header.stride
+        self.layout, self.stored_bits, self.coarsest = header.layout, self._file.stored.bits, header.coarsest or header.bits
         self.rounding, self.seed, self.row_offset = header.rounding, header.seed, header.row_offset
         try:
             self.codec = codec_of(header, arrays["levels"])
@@ -184,6 +190,19 @@ class Dataset:
         return len(self._file.shards)
 
     @property
+    def noises(self) -> dict[int, NDArray[np.float64]]:
+        """`noise` of each precision that a file of planes can be read at; empty of other files."""
+        if self.layout != "weave":
+            return {}
+        below = self._file.arrays["plane_noise"]
+        return dict(enumerate([*below, self._file.full_noise], self.coarsest))
+
+    @property
+    def file_codes(self) -> int:
+        """Bytes of all chunks of codes, where they are not compressed."""
+        return self.chunks * self._file.stored.chunk_bytes
+
+    @property
     def file_bytes(self) -> int:
         """Size of the file."""
         return self._file.file_bytes
@@ -194,6 +213,20 @@ class Dataset:
     def read_chunk(self, number: int) -> NDArray[np.uint8]:
         """Packed rows of one chunk: uint8 (rows, stride)."""
         return self._file.read_chunk(number)
+
+    def read_chunks(self, numbers: NDArray[np.int64], threads: int) -> NDArray[np.uint8]:
+        """Packed rows of some chunks, one after another: uint8 (rows, stride)."""
+        return self._file.read_chunks(numbers, threads)
+
+    def at(self, precision: int) -> Dataset:
+        """The same file opened once more, at a precision: `bits` of it are read of each value.
+
+        Raises
+        ------
+        OptionError
+            The file has no planes, or was made for other precisions.
+        """
+        return Dataset(self._place, self._file.locking, precision)
 
     def map_rows(self) -> NDArray[np.uint8] | None:
         """All packed rows, and what fills up the last chunk, as a view of the file; None where they are not in one piece."""
@@ -390,7 +423,7 @@ class Dataset:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Dataset, (str(self._place), self._file.locking)
+        return Dataset, (str(self._place), self._file.locking, self._file.precision)
 
     def __repr__(self) -> str:
         kind = "uniform" if self.codec.is_uniform else "optimal"
@@ -399,7 +432,7 @@ class Dataset:
         )
 
 
-def open_dataset(path: str | PathLike[str], locking: bool | None = None) -> Dataset:
+def open_dataset(path: str | PathLike[str], locking: bool | None = None, precision: int | None = None) -> Dataset:
     """Open a zipml file, or a folder of shards of one, for reading.
 
     Parameters
@@ -408,6 +441,8 @@ def open_dataset(path: str | PathLike[str], locking: bool | None = None) -> Data
     locking : bool, optional
         Whether to hold a shared lock for as long as the file is open, which keeps HDF5 programs from opening it for writing. By
         default where the file system has locks, unless the variable HDF5_USE_FILE_LOCKING is FALSE; True: or not at all.
+    precision : int, optional
+        Bits to read of each value, of a file that was compressed with layout="weave": the rest is not touched. Default: all.
 
     Raises
     ------
@@ -415,5 +450,7 @@ def open_dataset(path: str | PathLike[str], locking: bool | None = None) -> Data
         There is no such file, it is no zipml file, or of a newer version.
     CorruptError
         It is truncated or damaged.
+    OptionError
+        The file cannot be read at that precision.
     """
-    return Dataset(path, locking)
+    return Dataset(path, locking, precision)

@@ -23,6 +23,7 @@ from .stream import CodeRows, FloatRows, TrainingData, Window, inverse_std, nois
 from .tables import grid_steps
 
 PACED_VALUES = 1 << 22  # of a window, from which on its time says something
+NESTED_GRIDS = (225, 241, 249, 253)  # steps of levels of planes, zipml_codec/nested.py, one step above the last among them
 OFF_GRID = 0.05  # steps that float32 may have moved a level off the byte grid
 
 
@@ -77,16 +78,17 @@ def integer_form(codec: Codec) -> tuple[NDArray[np.float64], NDArray[np.float64]
     low, high = codec.bounds[:, 0].astype(np.float64), codec.bounds[:, -1].astype(np.float64)
     if codec.is_uniform:
         return low, (high - low) / (codec.intervals * codec.samples), None
-    steps = grid_steps(codec.bits, codec.samples) * codec.samples
-    if not steps:
+    own = grid_steps(codec.bits, codec.samples) * codec.samples
+    if not own:
         return None
     span = np.where(high > low, high - low, 1.0)
     (values,) = codec.values()
-    places = (values.astype(np.float64) - low[:, None]) / span[:, None] * steps
-    nearest = np.rint(places)
-    if np.abs(places - nearest).max() > OFF_GRID:
-        return None
-    return low, (high - low) / steps, nearest.astype(np.uint8)
+    shares = (values.astype(np.float64) - low[:, None]) / span[:, None]
+    for steps in (own, *(NESTED_GRIDS if codec.samples == 1 else ())):
+        nearest = np.rint(shares * steps)
+        if np.abs(shares * steps - nearest).max() <= OFF_GRID:
+            return low, (high - low) / steps, nearest.astype(np.uint8)
+    return None
 
 
 class _OfState:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from .ahead import read_ahead
 from .codec import Codec, noise_total
 from .errors import DataError
-from .formats.container import EXACT, Header
+from .formats.container import EXACT
+from .formats.header import Header
 from .formats.shardwriter import ShardedWriter
 from .formats.sources import Source
 from .formats.writer import ContainerWriter

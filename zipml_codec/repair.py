@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from .codec import Codec
 from .errors import CorruptError, OptionError, OutputError
-from .formats.container import EXACT, Header, chunk_rows_for, encode_names
+from .formats.container import EXACT, encode_names
+from .formats.header import Header, chunk_rows_for
 from .formats.output import check_output
 from .formats.partial import Partial
 from .formats.salvage import Salvage, open_damaged
@@ -22,6 +23,7 @@ from .formats.writer import ContainerWriter
 from .progress import Progress, no_progress
 from .version import VERSION
 
+LEARNT = ("digests", "row_digests", "noise", "error", "plane_noise")  # of rows, as they are written
 STATISTICS = ("low", "high", "mean", "std", "noise", "error")
 
 
@@ -179,11 +181,11 @@ def _write(
     header = replace(
         old,
         rows=found.saved,
-        chunk_rows=chunk_rows_for(found.saved, old.stride),
+        chunk_rows=chunk_rows_for(found.saved, old.row_size),
         tool=f"zipml-codec {VERSION}",
         options=json.dumps(json.loads(old.options) | {"repaired": about}, sort_keys=True),
     )
-    arrays = {name: array for name, array in file.arrays.items() if name not in ("digests", "row_digests", "noise", "error")}
+    arrays = {name: array for name, array in file.arrays.items() if name not in LEARNT}
     statistics = _statistics(file, chunks)
     arrays |= {name: statistics[name] for name in ("low", "high", "mean", "std")}
     arrays |= _exact_rows(file, kept)

@@ -15,7 +15,17 @@ from .tables import GRIDS
 
 LEVELS = ("optimal", "uniform")
 NONFINITE = ("raise", "drop")
+LAYOUTS = ("rows", "weave")
+COARSEST = 2  # precision from which on planes are read, where it is left open
 TARGET_ERROR = 0.01  # of bits="auto", relative to the variance of a column
+
+
+def code_widths(bits: int | str | None, samples: int | None, layout: str, rounding: str) -> tuple[int | str, int]:
+    """Bits and samples, those that were left open among them."""
+    planes = layout == "weave"
+    if samples is None:
+        samples = 1 if planes or rounding == "nearest" else 2
+    return (8 if planes else 4) if bits is None else bits, samples
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,8 @@ class Request:
     target_error: float | None = None
     clip: bool = False
     keep_exact: bool = False
+    layout: str = "rows"
+    coarsest: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.bits, str):
@@ -64,6 +76,27 @@ class Request:
             raise OptionError("clip goes with given levels: levels chosen from the data itself cover it")
         object.__setattr__(self, "seed", check_seed(self.seed))
         check_zstd(self.zstd)
+        self._check_layout()
+
+    def _check_layout(self) -> None:
+        check_choice("layout", self.layout, LAYOUTS)
+        if self.layout == "rows":
+            if self.coarsest is not None:
+                raise OptionError("coarsest is of planes: it goes with layout='weave' (--layout weave)")
+            return
+        if isinstance(self.bits, str):
+            raise OptionError("layout='weave' is read at any precision up to bits: give them as a number, 8 say")
+        if self.samples != 1 or self.rounding != "stochastic":
+            raise OptionError("layout='weave' has one sample a code, rounded at random: leave samples and rounding out")
+        if self.zstd is not None:
+            raise OptionError("layout='weave' is read plane by plane, which zstd's frames do not allow: leave zstd out")
+        if self.coarsest is not None:
+            object.__setattr__(self, "coarsest", check_integer("coarsest", self.coarsest, 1, self.bits))
+
+    @property
+    def least(self) -> int:
+        """The least precision that planes are read at."""
+        return min(COARSEST, int(self.bits)) if self.coarsest is None else self.coarsest
 
     @property
     def given(self) -> Codec | Path | None:

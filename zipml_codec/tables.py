@@ -77,7 +77,7 @@ def ends_of(statistics: ColumnStatistics) -> tuple[NDArray[np.float32], NDArray[
 
 
 def optimal_table(
-    statistics: ColumnStatistics, bits: int, samples: int, threads: int, grid: str = "auto"
+    statistics: ColumnStatistics, bits: int, samples: int, threads: int, grid: str = "auto", most: int | None = None
 ) -> LevelTable:
     """Variance-optimal levels of each column, or of all where the sketch is shared.
 
@@ -89,12 +89,15 @@ def optimal_table(
     grid : {"auto", "byte", "none"}
         auto: the byte grid where it costs at most a quarter more than levels anywhere, see `LevelTable.snapping`, and
         drowns no column's bulk: where an outlier leaves one step of the grid for all else, the sum of variances hides it.
+    most : int, optional
+        Steps of that grid; by default those of `grid_steps`.
 
     Returns
     -------
     LevelTable
     """
-    intervals, steps = interval_count(bits, samples), 0 if grid == "none" else grid_steps(bits, samples)
+    intervals, steps = interval_count(bits, samples), grid_steps(bits, samples) if most is None else most
+    steps = 0 if grid == "none" else steps
     low, high = ends_of(statistics)
     free, marks = np.empty((len(low), intervals + 1)), np.zeros((len(low), intervals + 1))
     cost, bulk = np.zeros((2, len(low))), np.ones(len(low))

@@ -19,7 +19,7 @@ from sealing import seal, unseal
 
 import zipml_codec as zipml
 from zipml_codec.errors import ZipMLError
-from zipml_codec.formats import container as container_module
+from zipml_codec.formats import header as header_module
 from zipml_codec.formats.arrays import array_source
 from zipml_codec.formats.readers import open_source
 from zipml_codec.formats.salvage import Salvage, Untrusted
@@ -74,7 +74,7 @@ READ = {}  # a file as it was made: what it decodes to
 
 def container_seeds():
     """Small files of many kinds."""
-    container_module.CHUNK_BYTES = 100
+    header_module.CHUNK_BYTES = 100
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(ROWS, 5)).astype(np.float32), rng.normal(size=ROWS).astype(np.float32)
     seeds = []
