@@ -96,6 +96,21 @@ def file_of(problem):
     return made
 
 
+@pytest.fixture(scope="module")
+def planes_of(problem):
+    """planes_of(coarsest): path of a file of planes of uniform levels, 8 bits, read at `coarsest` bits and more."""
+
+    @cache
+    def made(coarsest):
+        path = problem.folder / f"planes-{coarsest}.zipml.h5"
+        starts = range(0, ROWS, BLOCK_ROWS)
+        blocks = [(problem.X[start : start + BLOCK_ROWS], problem.y[start : start + BLOCK_ROWS]) for start in starts]
+        compress(blocks, path=path, layout="weave", coarsest=coarsest, levels="uniform").close()
+        return str(path)
+
+    return made
+
+
 # --- peers and what counts of a run -------------------------------------------------------------------------------
 
 
@@ -216,13 +231,34 @@ def test_shards(measure, blas_pause, problem, file_of, tmp_path, shards):
     assert model.coef.tobytes() == run_of[one]().coef.tobytes()
 
 
+@pytest.mark.parametrize(("coarsest", "precision"), [(2, 2), (2, 4), (4, 4)])
+def test_planes(measure, blas_pause, problem, planes_of, coarsest, precision):
+    """An epoch at a precision, digests checked before, beside one that reads all 8 bits of the same file."""
+    path = planes_of(coarsest)
+    few, whole = Dataset(path, precision=precision), Dataset(path)
+    name = f"{precision} of 8 bits, planes from {coarsest} bits on"
+    nbytes = precision * whole.file_codes // 8
+    run_of = {data: lambda data=data: train(data, epochs=EPOCHS, batch=1024, threads=THREADS) for data in (few, whole)}
+    model = measure(
+        f"train(), {EPOCHS} epochs: {name}",
+        run_of[few],
+        values=EPOCHS * problem.X.size,
+        nbytes=EPOCHS * nbytes,
+        unit="codes",
+        peers={"8 of 8 bits": (run_of[whole], problem.X.size, an_epoch)},
+        parts={f"an epoch: {name}": (an_epoch, problem.X.size, nbytes)},
+        pause=blas_pause,
+    )
+    assert model.info["engine"] == "integer"
+
+
 # --- time to a loss ------------------------------------------------------------------------------------------------
 
 
-def fewest_epochs(problem, least, source):
+def fewest_epochs(problem, least, source, precision=None):
     """The fewest epochs of TRIED, a run each, that end within NEAR of the least test loss, or the last; and how far above."""
-    for epochs in TRIED:
-        model = train(source, epochs=epochs, threads=THREADS)
+    for epochs in [epochs for epochs in TRIED if epochs >= str(precision).count(":") + 1]:
+        model = train(source, epochs=epochs, threads=THREADS, precision=precision)
         excess = problem.loss(model.coef, model.intercept) / least - 1
         if excess <= NEAR:
             break
@@ -271,3 +307,25 @@ def test_time_to_loss(
         float32_excess=float_excess,
         least_loss=least,
     )
+
+
+@pytest.mark.parametrize("precision", ["2", "4", "8", "2:4:8", "2:8", "4:8"])
+def test_precision_to_loss(measure, benchmark, blas_pause, problem, least, planes_of, precision):
+    """Time to the loss at a fixed precision, and coarse at first, from one file; beside all 8 bits throughout."""
+    source = Dataset(planes_of(2))
+    epochs, excess, model = fewest_epochs(problem, least, source, precision)
+    most = fewest_epochs(problem, least, source, "8")[0]
+    reached, name = excess <= NEAR, f"precision {precision}, {epochs} epochs"
+    values = epochs * problem.X.size
+    measure(
+        f"train(): {name}",
+        lambda: train(source, epochs=epochs, threads=THREADS, precision=precision),
+        values=values,
+        nbytes=values,
+        unit="values",
+        peers={f"8 bits to 1% ({most} epochs)": (lambda: train(source, epochs=most, threads=THREADS), values, all_epochs)},
+        parts={f"{'' if reached else 'not '}to 1%: {name}, {excess:+.2%}": (all_epochs, values, values)},
+        rounds=2 * ROUNDS + 1,
+        pause=blas_pause,
+    )
+    benchmark.extra_info.update(reached=reached, epochs=epochs, excess=excess, share=model.info["share"], least_loss=least)

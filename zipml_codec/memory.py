@@ -51,11 +51,15 @@ class MemoryRows(CodeRows):
         self.labels, self.label, self.weights = labels, None, None
         self._codec, self._x = codec, X
         self.numbered = codec.samples > 1
-        self.shape, self.columns, self.samples = (len(packed), codec.features), None, codec.samples
+        self.shape, self.columns, self.samples, self.bits = (len(packed), codec.features), None, codec.samples, codec.bits
         self.mean, self.std, self.noise, self.error = (arrays[name] for name in ("mean", "std", "noise", "error"))
         self.chunk_rows, self.row_bytes, self.row_offset = chunk_rows, codec.stride, 0
         self.exact = (arrays["sample_rows"], arrays["sample_values"])
         self.name = "X"
+
+    def chunks(self, numbers: NDArray[np.int64], threads: int) -> NDArray[np.uint8]:
+        """Packed rows of some chunks, (m, stride)."""
+        return np.concatenate([self.chunk(number) for number in numbers.tolist()])
 
     def chunk(self, number: int) -> NDArray[np.uint8]:
         """Packed rows of one chunk, (m, stride)."""

@@ -6,7 +6,7 @@ Everything here is in standardised units: z = bias + x . (a - mean) / std.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .arrays import check_choice, check_integer, check_number, check_seed
 from .checkpoint import Cursor, Track
-from .engine import make_engine
+from .engine import Engine, make_engine
 from .errors import DivergenceError
 from .kernels import sgd as kernel
 from .losses import LOSSES
@@ -118,6 +118,15 @@ class Fit:
     report: dict[str, Any] = field(default_factory=dict)  # of the engine
 
 
+@dataclass
+class Stage:
+    """Epochs of a run before `until`, on other rows than the last ones: the same at a lower precision."""
+
+    until: int
+    stream: Stream
+    plan: Plan
+
+
 EpochEnd = Callable[[dict[str, Any]], None]
 
 
@@ -130,13 +139,17 @@ def run(
     on_epoch: EpochEnd | None = None,
     track: Track | None = None,
     begin: Beginning | None = None,
+    stages: Sequence[Stage] = (),
 ) -> Fit:
     """Train once, from zero or `begin`. Stops early, `finite` False, where the model leaves the finite numbers.
 
-    `track`, where given, keeps checkpoints, and says where to go on from and when to stop.
+    `track`, where given, keeps checkpoints, and says where to go on from and when to stop. `stages` come before `stream`, in
+    whose steps they are taken.
     """
-    data = stream.data
-    engine = make_engine(data, plan)
+    last, data = (stream, plan), stream.data
+    if stages:
+        stream, plan = stages[0].stream, stages[0].plan
+    engine = make_engine(stream.data, plan)
     if begin is not None:
         engine.weights[..., : data.shape[1]], engine.bias = begin
     history: list[dict[str, Any]] = []
@@ -144,11 +157,15 @@ def run(
     at = Cursor() if track is None else track.start(engine, history)
     for epoch in range(at.epoch, plan.epochs):
         begun = time.perf_counter()
+        now = next(((stage.stream, stage.plan) for stage in stages if epoch < stage.until), last)
+        if now[0] is not stream:
+            stream, plan = now
+            engine = _gone_on(engine, stream.data, plan)
         engine.begin(epoch)
-        steps = schedule(plan.schedule, plan.step, epoch, plan.epochs, steps_an_epoch)
+        steps = schedule(plan.schedule, last[1].step, epoch, plan.epochs, steps_an_epoch)
         for window in stream.batches(epoch, plan.batch, at.steps * plan.batch, plan.threads):
             part_loss, part_noise, finite = engine.run(window, steps[at.steps :], plan.threads)
-            data.settle()  # before anything is kept of what may have been other rows
+            stream.data.settle()  # before anything is kept of what may have been other rows
             at.steps += -(-len(window.order) // plan.batch)
             at.loss, at.noise = at.loss + part_loss, at.noise + part_noise
             if not finite:
@@ -161,6 +178,8 @@ def run(
             "test_loss": None,
             "seconds": time.perf_counter() - begun,
         }
+        if stages:
+            entry["precision"] = stream.data.bits
         if stream.test_rows:
             entry["test_loss"] = evaluate(stream, plan.loss, engine.weights, engine.bias, plan.threads, test=True)["loss"]
         history.append(entry)
@@ -174,6 +193,14 @@ def run(
     return Fit(weights, engine.bias, bool(np.isfinite(weights).all()), history, report)
 
 
+def _gone_on(engine: Engine, data: TrainingData, plan: Plan) -> Engine:
+    """An engine for other rows that has the model, and goes on counting steps."""
+    new = make_engine(data, plan)
+    new.weights[..., : data.shape[1]] = engine.weights[..., : data.shape[1]]
+    new.bias, new.steps = engine.bias, engine.steps
+    return new
+
+
 def run_to_the_end(
     stream: Stream,
     plan: Plan,
@@ -181,10 +208,11 @@ def run_to_the_end(
     say: Callable[[str], None],
     track: Track | None = None,
     begin: Beginning | None = None,
+    stages: Sequence[Stage] = (),
 ) -> Fit:
     """Train; where that diverges, again from zero with half the step."""
     for _ in range(HALVINGS + 1):
-        fit = run(stream, plan, on_epoch, track, begin)
+        fit = run(stream, plan, on_epoch, track, begin, stages)
         if fit.finite:
             return fit
         say(f"training diverged at step size {plan.step:.3g}: starting again with half of it")
@@ -207,7 +235,7 @@ def evaluate(
     total = right = weight = 0.0
     count = 0
     several = weights.ndim == 2
-    for window in stream.windows(0, test=test):
+    for window in stream.windows(0, test=test, threads=threads):
         if several:
             z = np.concatenate([
                 _decisions(rows, window, window.order[at : at + EVALUATED_ROWS], weights, bias, threads)

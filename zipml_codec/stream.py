@@ -45,6 +45,7 @@ class TrainingData(Protocol):
     numbered: bool
     columns: tuple[str, ...] | None
     samples: int
+    bits: int
     chunk_rows: int
     row_bytes: int
     row_offset: int
@@ -61,6 +62,9 @@ class TrainingData(Protocol):
 
     def chunk(self, number: int) -> NDArray[Any]:
         """Rows of one chunk, as the kernels hold them."""
+
+    def chunks(self, numbers: NDArray[np.int64], threads: int) -> NDArray[Any]:
+        """Rows of some chunks, one after another."""
 
     def whole(self) -> NDArray[Any] | None:
         """All rows as one array that costs no memory of its own, or None."""
@@ -124,7 +128,7 @@ class CodeRows:
         self.weights: NDArray[np.float32] | None = None
         self._data, self._codec = data, data.codec
         self.numbered = data.samples > 1
-        self.shape, self.columns, self.samples = data.shape, data.columns, data.samples
+        self.shape, self.columns, self.samples, self.bits = data.shape, data.columns, data.samples, data.bits
         self.mean, self.std, self.noise = data.mean, data.std, data.noise
         self.chunk_rows, self.row_bytes, self.row_offset = data.chunk_rows, data.stride, data.row_offset
         self.exact: tuple[NDArray[np.int64], NDArray[np.float32]] | None = (data.sample_rows, data.sample_values)
@@ -133,6 +137,10 @@ class CodeRows:
     def chunk(self, number: int) -> NDArray[np.uint8]:
         """Packed rows of one chunk, (m, stride)."""
         return self._data.read_chunk(number)
+
+    def chunks(self, numbers: NDArray[np.int64], threads: int) -> NDArray[np.uint8]:
+        """Packed rows of some chunks, (m, stride)."""
+        return self._data.read_chunks(numbers, threads)
 
     def whole(self) -> NDArray[np.uint8] | None:
         """All rows, mapped, where the file has them in one piece and they do not fit into one window anyway."""
@@ -211,7 +219,7 @@ def code_rows(
 class FloatRows:
     """Rows of a float32 array: the same training on exact data, to compare with."""
 
-    samples, row_offset, cold, numbered = 1, 0, False, False
+    samples, bits, row_offset, cold, numbered = 1, 32, 0, False, False
     columns: tuple[str, ...] | None = None
     places: Places | None = None
     exact: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
@@ -247,6 +255,10 @@ class FloatRows:
     def chunk(self, number: int) -> NDArray[np.float32]:
         """Rows of one chunk, (m, features)."""
         return self._x[number * self.chunk_rows : (number + 1) * self.chunk_rows]
+
+    def chunks(self, numbers: NDArray[np.int64], threads: int) -> NDArray[np.float32]:
+        """Rows of some chunks, (m, features)."""
+        return np.concatenate([self.chunk(number) for number in numbers.tolist()])
 
     def whole(self) -> NDArray[np.float32]:
         """All rows."""
@@ -318,13 +330,13 @@ class Stream:
         """Which of some rows are trained on; None where all are."""
         return None if self._held is None else ~self._held[rows]
 
-    def _all_rows(self) -> NDArray[Any] | None:
+    def _all_rows(self, threads: int) -> NDArray[Any] | None:
         """All rows as one array, or None. Data that fit in one window are read once."""
         if self._whole is None:
             self._whole = self.data.whole()
             if self._whole is None and self.small:
                 count = -(-self.data.shape[0] // self.data.chunk_rows)
-                self._whole = np.concatenate([self.data.chunk(number) for number in range(count)])
+                self._whole = self.data.chunks(np.arange(count), threads)
             elif self._whole is not None and self.data.places is not None:
                 self._rows, self._places = self._whole, self.data.places
                 self._labels = self._places.spread(self.data.labels)
@@ -353,13 +365,13 @@ class Stream:
 
     def _windows(self, epoch: int, test: bool, threads: int) -> Iterator[Window]:
         data, rows = self.data, self.data.shape[0]
-        if self._all_rows() is not None:
+        if self._all_rows(threads) is not None:
             yield from self._mapped(epoch, test, threads)
             return
         order = EpochOrder(rows, data.chunk_rows, data.row_bytes, self.seed, epoch)
         for number in range(order.windows):
             chunks = order.units_of(number, number + 1)
-            buffer = np.concatenate([data.chunk(int(chunk)) for chunk in chunks])
+            buffer = data.chunks(chunks, threads)
             places = order.shuffle(np.arange(len(buffer), dtype=np.uint64), number)
             listed = (chunks[:, None] * order.unit + np.arange(order.unit)).reshape(-1)
             numbers: NDArray[np.uint64] = listed[listed < rows].astype(np.uint64)

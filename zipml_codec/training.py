@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
@@ -33,6 +33,7 @@ from .polynomial import MAX_DEGREE, Options, approximate
 from .sgd import (
     Curvature,
     Fit,
+    Stage,
     check_bits,
     check_step,
     curvature_of,
@@ -88,6 +89,7 @@ def train(
     model_bits: int | str = "auto",
     gradient_bits: int = 32,
     residual_bits: int | str = "auto",
+    precision: int | str | Sequence[int] | None = None,
     start: Model | None = None,
     test_fraction: float = 0.0,
     tolerance: float = 0.0,
@@ -162,6 +164,10 @@ def train(
         Unbiased rounding of each gradient (Q_g).
     residual_bits : {"auto", 16, 8, 4}
         Unbiased rounding of the residuals z - y in integer training. auto: as the model's.
+    precision : int, str or sequence of int, optional
+        Of a file that was compressed with layout="weave": bits to read of each value, and no more is touched of the file.
+        Several, (2, 4, 8) or "2:4:8": as many stages of about as many epochs each, coarse at first, under one schedule of steps.
+        Default: all bits, or those that a Dataset was opened with.
     start : Model, optional
         Where to begin from, instead of zero.
     test_fraction : float
@@ -217,14 +223,19 @@ def train(
         check_number("span", span, 0, open_low=True),
         check_number("gap", gap, 0),
     )
-    source = training_data(data, label)
+    widths = precisions(precision)
+    source, *earlier = (training_data(data, label, bits) for bits in (widths[-1], *widths[:-1]))
     workers, seed = thread_count(threads), check_seed(seed)
     classes = _set_labels(source, loss, sample_weight, class_weight, seed, test_fraction)
+    for other in earlier:
+        other.labels, other.weights = source.labels, source.weights
     chosen.bounds(source.std)  # refuses bounds of another length
     _check(source, loss, debias, polynomial)
     stream = Stream(source, seed, test_fraction)
     if stream.train_rows < 1:
         raise DataError(f"{source.name}: no training rows are left by test_fraction={test_fraction}")
+    if earlier and (solver == "normal" or checkpoint is not None or resume):
+        raise OptionError("several precisions go with solver='sgd', and without checkpoint (--checkpoint) and resume")
     if solver == "normal":
         if checkpoint is not None or resume:
             raise OptionError("solver='normal' keeps no checkpoint: it is one pass; leave out checkpoint (--checkpoint), resume")
@@ -235,7 +246,8 @@ def train(
         raise OptionError("resume goes on from a checkpoint: name it with checkpoint= (--checkpoint)")
     estimator = ESTIMATORS.get(debias, kernel.MEAN)
     whole = chosen.ball or debias in OF_SLOPES
-    model_width, residual_width = _widths(source, bits, check_bits("residual_bits", residual_bits, AUTO), estimator, whole)
+    residuals = check_bits("residual_bits", residual_bits, AUTO)
+    model_width, residual_width = _widths(source, bits, residuals, estimator, whole)
     plan = Plan(
         epochs=check_integer("epochs", epochs, 1),
         batch=size,
@@ -275,9 +287,18 @@ def train(
         first_step, reason = saved.first_step, saved.reason
         plan = replace(saved.plan, threads=workers)
         logger.info("going on at epoch %d, step %d of %s", saved.cursor.epoch + 1, saved.cursor.steps, checkpoint)
+    stages = []
+    if earlier and plan.epochs < len(widths):
+        raise OptionError(f"epochs={plan.epochs} are fewer than the {len(widths)} precisions")
+    for number, other in enumerate(earlier, 1):
+        model_width, residual_width = _widths(other, bits, residuals, estimator, whole)
+        own = replace(plan, model_bits=model_width, residual_bits=residual_width)
+        own.engine = engine_of(other, model_width, own.gradient_bits, estimator, whole)
+        stages.append(Stage(number * plan.epochs // len(widths), Stream(other, seed, test_fraction), own))
+        _prepare(stages[-1].stream, own, plan.step, debias)
     logger.info("training in %s", _engine_says(plan))
     on_epoch = progress if callable(progress) else print_epoch if progress else None
-    fit, reason = _fit(stream, plan, first_step, on_epoch, debias == "auto", reason, track, begin)
+    fit, reason = _fit(stream, plan, first_step, on_epoch, debias == "auto", reason, track, begin, stages)
     info = {
         "solver": "sgd",
         "label": source.label,
@@ -298,8 +319,26 @@ def train(
         "gradient_bits": plan.gradient_bits,
         "residual_bits": plan.residual_bits if plan.engine == "integer" else 32,
         "seed": seed,
-    }
+    } | ({} if widths == (None,) else {"precision": list(widths)})
     return _model(stream, fit, loss, chosen, classes, info, workers)
+
+
+def precisions(asked: int | str | Sequence[int] | None) -> tuple[int | None, ...]:
+    """Precisions of the stages of a run; (None,): one, of all bits.
+
+    Raises
+    ------
+    OptionError
+    """
+    if asked is None or isinstance(asked, int | np.integer):
+        return (asked,)
+    try:
+        found = tuple(int(part) for part in (asked.split(":") if isinstance(asked, str) else asked))
+    except (TypeError, ValueError):
+        found = ()
+    if not found:
+        raise OptionError(f"precision must be a number of bits, or several as 2:4:8; got {asked!r}")
+    return found
 
 
 def _normal(
@@ -437,12 +476,14 @@ def _prepare(stream: Stream, plan: Plan, given: float | None, debias: str) -> tu
     return first_step, reason
 
 
-def training_data(data: Any, label: Label = None) -> TrainingData:
-    """A Dataset, a path to one, or (X, y) as rows to train on."""
+def training_data(data: Any, label: Label = None, precision: int | None = None) -> TrainingData:
+    """A Dataset, a path to one, or (X, y) as rows to train on; of planes at a precision."""
     if isinstance(data, str | PathLike):
-        return CodeRows(Dataset(data), label)
+        return CodeRows(Dataset(data, precision=precision), label)
     if isinstance(data, Dataset):
-        return CodeRows(data, label)
+        return CodeRows(data if precision is None else data.at(precision), label)
+    if precision is not None:
+        raise OptionError("precision is of a file's codes; these rows are read as they are")
     if isinstance(data, CodeRows | FloatRows):
         return data
     if isinstance(data, tuple) and len(data) == 2:
@@ -495,12 +536,13 @@ def _fit(
     reason: str,
     track: Track,
     begin: tuple[NDArray[np.float64], Any] | None,
+    stages: Sequence[Stage] = (),
 ) -> tuple[Fit, str]:
     """The run on all rows; auto goes to the next smaller share where the outcome cannot be trusted."""
     variance = float(np.var(stream.data.labels, axis=0, dtype=np.float64).mean())
     while True:
         track.begin(plan, first_step, reason)
-        fit = run_to_the_end(stream, plan, on_epoch, logger.warning, track, begin)
+        fit = run_to_the_end(stream, plan, on_epoch, logger.warning, track, begin, stages)
         if not fall_back or plan.share == 0:
             return fit, reason
         if plan.step >= first_step and 2 * fit.history[-1]["train_loss"] >= LOSS_FLOOR * variance:
@@ -509,6 +551,8 @@ def _fit(
         reason = f"share {plan.share:g} was unstable on all rows; {smaller:g} instead"
         logger.warning("debias='auto': %s", reason)
         plan.share, plan.step = smaller, first_step
+        for stage in stages:
+            stage.plan.share = min(stage.plan.share, smaller)
 
 
 def _final(stream: Stream, fit: Fit, loss: str, threads: int) -> dict[str, Any]:
@@ -552,8 +596,9 @@ def print_epoch(entry: dict[str, Any]) -> None:
     """One line an epoch on standard error."""
     import sys
 
+    precision = f"{entry['precision']} bits  " if "precision" in entry else ""
     test = "" if entry["test_loss"] is None else f"  test loss {entry['test_loss']:.6g}"
     print(
-        f"epoch {entry['epoch']:3d}  train loss {entry['train_loss']:.6g}{test}  {entry['seconds']:.3f} s",
+        f"epoch {entry['epoch']:3d}  {precision}train loss {entry['train_loss']:.6g}{test}  {entry['seconds']:.3f} s",
         file=sys.stderr,
     )
