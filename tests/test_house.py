@@ -14,7 +14,7 @@ ORDER = [  # a module imports from rows above its own only; modules of one row d
     ["kernels.codes", "kernels.columns", "kernels.exact", "kernels.order", "kernels.integer", "kernels.sgd",
      "kernels.gram", "kernels.weave"],
     ["arrays", "progress", "publish", "interrupts"],
-    ["formats.sources", "formats.seal", "formats.sink", "formats.output"],
+    ["formats.sources", "formats.seal", "formats.sink", "formats.output", "formats.fpga"],
     ["formats.columns", "formats.streams"],
     ["formats.matrix"],
     ["formats.arrays", "formats.iterables", "formats.binary", "formats.text", "formats.arrow", "formats.libsvm", "formats.zarrs",
