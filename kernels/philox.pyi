@@ -7,6 +7,7 @@ ORDER: int
 SPLIT: int
 SAMPLE: int
 MODEL: int
+EXPORT: int
 
 def words(counters: ArrayLike, seed: int) -> NDArray[np.uint32]: ...
 def keys(seed: int, purpose: int, column: int, first: int, count: int) -> NDArray[np.uint64]: ...

@@ -553,3 +553,54 @@ def integer_sgd(
         bias = bias - eta * float32(slope / len(rows))
         number += 1
     return x, bias, model, g, total
+
+
+# ---- Images of the FPGA designs: docs/fpga.md ----
+
+
+def from_bits(bits):
+    """Bytes of rows of bits, the lowest first."""
+    return np.packbits(bits, axis=-1, bitorder="little")
+
+
+def put_bits(bits, start, values, width):
+    """Into rows of bits, `width` bits of each row's value, two's complement, from bit `start` on."""
+    for j in range(width):
+        bits[:, start + j] = np.asarray(values, np.int64) >> j & 1
+
+
+def harp_rows(first, second, labels, Q):
+    """Rows of harp: samples (rows, n) as integers, two's complement where below 0; labels int32 (rows,)."""
+    rows, n = first.shape
+    per_line = 256 // Q
+    bits = np.zeros((rows, -(-n // per_line) * 512), bool)
+    for f in range(n):
+        at = f // per_line * 512 + f % per_line * 2 * Q
+        put_bits(bits, at, first[:, f], Q)
+        put_bits(bits, at + Q, second[:, f], Q)
+    assert not bits[:, -32:].any()
+    put_bits(bits, bits.shape[1] - 32, labels, 32)
+    return from_bits(bits)
+
+
+def pynq_rows(codes, labels, Q):
+    """Rows of pynq: codes (rows, n) as integers; labels float32 (rows,)."""
+    rows, n = codes.shape
+    bits = np.zeros((rows, (-(-n * Q // 64) + 1) * 64), bool)
+    for f in range(n):
+        put_bits(bits, f * Q, codes[:, f], Q)
+    put_bits(bits, bits.shape[1] - 64, np.asarray(labels, np.float32).view(np.uint32), 32)
+    return from_bits(bits)
+
+
+def mlweaving_lines(values):
+    """Lines of mlweaving, uint8 (lines, 64): values uint32 (rows, n); rows that fill up the last 8 are zeros."""
+    rows, n = values.shape
+    chunks = -(-n // 64)
+    bits = np.zeros((-(-rows // 8) * chunks * 32, 512), bool)
+    for row in range(rows):
+        for feature in range(n):
+            first = (row // 8 * chunks + feature // 64) * 32
+            for k in range(32):
+                bits[first + k, 64 * (row % 8) + feature % 64] = int(values[row, feature]) >> (31 - k) & 1
+    return from_bits(bits)
