@@ -109,8 +109,9 @@ def compress(
     samples : int, optional
         k, the samples that a code stands for; there are (2**bits - 1) // samples intervals between levels. Default: 2, or 1
         with layout="weave" or rounding="nearest".
-    levels : {"optimal", "uniform"}, Codec, str or path
-        Per feature: levels of least rounding variance (ZipML, section 3), or equidistant ones. Or levels that are given, with
+    levels : {"optimal", "uniform", "harp:Q"}, Codec, str or path
+        Per feature: levels of least rounding variance (ZipML, section 3), or equidistant ones, with harp:Q those of the FPGA
+        designs' codes of Q = 1, 2, 4 or 8 bits (docs/fpga.md), which set `bits`. Or levels that are given, with
         their bits, samples and rounding: a codec, what `save_levels` wrote, or another zipml file. Values
         outside of given levels are an error, or see `clip`.
     shared_levels : bool

@@ -11,6 +11,7 @@ from .arrays import check_choice, check_integer, check_number, check_seed
 from .codec import ROUNDINGS, Codec, interval_count
 from .errors import OptionError
 from .formats.container import check_zstd
+from .hardware import code_bits, hardware_intervals, hardware_width
 from .tables import GRIDS
 
 LEVELS = ("optimal", "uniform")
@@ -49,6 +50,12 @@ class Request:
     coarsest: int | None = None
 
     def __post_init__(self) -> None:
+        width = hardware_width(self.levels)
+        if width is not None:
+            if self.bits == "auto":
+                raise OptionError(f"levels={self.levels!r} have their own width: leave bits='auto' out")
+            samples = check_integer("samples", self.samples, 1, 255)
+            object.__setattr__(self, "bits", code_bits(hardware_intervals(width, samples), samples))
         if isinstance(self.bits, str):
             if self.bits != "auto":
                 raise OptionError(f"bits must be an integer, 1..8, or 'auto'; got {self.bits!r}")
@@ -58,10 +65,10 @@ class Request:
             object.__setattr__(self, "bits", int(self.bits))
         object.__setattr__(self, "samples", int(self.samples))
         kept = isinstance(self.levels, Codec | PathLike) or (
-            isinstance(self.levels, str) and (self.levels in LEVELS or Path(self.levels).exists())
+            isinstance(self.levels, str) and (self.chosen or Path(self.levels).exists())
         )
         if not kept:
-            names = ", ".join(map(repr, LEVELS))
+            names = ", ".join(map(repr, (*LEVELS, "harp:Q")))
             raise OptionError(f"levels must be one of {names}, a Codec, or a file of levels; got {self.levels!r}")
         check_choice("rounding", self.rounding, ROUNDINGS)
         check_choice("nonfinite", self.nonfinite, NONFINITE)
@@ -99,8 +106,13 @@ class Request:
         return min(COARSEST, int(self.bits)) if self.coarsest is None else self.coarsest
 
     @property
+    def chosen(self) -> bool:
+        """Whether levels are chosen from the data."""
+        return isinstance(self.levels, str) and (self.levels in LEVELS or hardware_width(self.levels) is not None)
+
+    @property
     def given(self) -> Codec | Path | None:
         """Levels that are given, not chosen."""
         if isinstance(self.levels, Codec):
             return self.levels
-        return None if isinstance(self.levels, str) and self.levels in LEVELS else Path(self.levels)
+        return None if self.chosen else Path(self.levels)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .codec import Codec, interval_count
 from .errors import OptionError
+from .hardware import hardware_codec, hardware_intervals, hardware_width
 from .kernels import columns as kernel
 from .levels import arguments, best
 from .sketch import Segments
@@ -162,7 +163,7 @@ def make_codec(
     threads: int,
     grid: str = "auto",
 ) -> tuple[Codec, LevelTable | None]:
-    """A codec of "uniform" or "optimal" levels, and of the latter what their choice found.
+    """A codec of "uniform", "optimal" or "harp:Q" levels, and of the optimal what their choice found.
 
     Raises
     ------
@@ -170,6 +171,10 @@ def make_codec(
         A column's range is too narrow or too wide for float32 levels.
     """
     features = statistics.features
+    width = hardware_width(levels)
+    if width is not None:
+        intervals = hardware_intervals(width, samples)
+        return hardware_codec(*ends_of(statistics), intervals, samples, rounding, features), None
     if levels == "uniform":
         return Codec.uniform(*ends_of(statistics), bits, samples, rounding, features), None
     table = optimal_table(statistics, bits, samples, threads, grid)
