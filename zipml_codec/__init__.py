@@ -16,12 +16,15 @@ from .compress import compress
 from .concat import concat
 from .dataset import Dataset
 from .dataset import open_dataset as open
+from .formats.fpga import open_image
+from .fromimage import import_image
 from .levels import OptimalLevels, optimal_levels, rate_distortion
 from .model import Model
 from .repair import repair
 from .saved import load_levels, save_levels
 from .sgd import quantize_vector
 from .survey import FeatureLevels, feature_levels
+from .toimage import export_image
 from .training import train
 from .version import VERSION as __version__
 
@@ -36,9 +39,12 @@ __all__ = [
     "advise",
     "compress",
     "concat",
+    "export_image",
     "feature_levels",
+    "import_image",
     "load_levels",
     "open",
+    "open_image",
     "optimal_levels",
     "quantize_vector",
     "rate_distortion",

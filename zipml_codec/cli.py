@@ -1,4 +1,5 @@
-"""The command `zipml`: compress, levels, advise, concat, info, verify, repair, decompress, train, predict, demo, bench.
+"""The command `zipml`: compress, levels, advise, concat, info, verify, repair, decompress, export, import, train, predict, demo,
+bench.
 
 Standard output carries the result, a table or one JSON object; standard error carries progress, notes and errors. Every
 error is one line, `zipml: <what is wrong>`, with exit code 2; ZIPML_DEBUG=1 adds the traceback.
@@ -35,11 +36,14 @@ from .export import predict_to_csv
 from .formats.output import check_apart, check_output
 from .formats.partial import journal_of
 from .formats.readers import open_source
+from .fromimage import import_image
+from .hardware import hardware_form
 from .kept import type_name
 from .model import Model, is_compressed
 from .progress import Progress
 from .repair import repair as repair_file
 from .request import Request, code_widths
+from .toimage import export_image
 from .training import print_epoch
 from .training import train as train_model
 from .version import VERSION
@@ -113,7 +117,11 @@ def compress(
         int | None, typer.Option(help="With --layout weave: the fewest bits it is to be read at.", show_default="2")
     ] = None,
     levels: Annotated[
-        str, typer.Option(help="optimal, uniform, or a file of levels to use: from `zipml levels --save`, or a zipml file.")
+        str,
+        typer.Option(
+            help="optimal, uniform, harp:Q (those of FPGA codes of Q = 1, 2, 4 or 8 bits, for `zipml export`), or a file of "
+            "levels: from `zipml levels --save`, or a zipml file."
+        ),
     ] = "optimal",
     clip: Annotated[
         bool, typer.Option("--clip", help="Move values outside of given levels to the nearest, and count them.")
@@ -343,13 +351,14 @@ def _grid(options: dict[str, Any]) -> str:
 
 def describe(data: Dataset) -> dict[str, Any]:
     """What `zipml info --json` prints of a file."""
-    names = data.columns or range(data.shape[1])
+    names, form = data.columns or range(data.shape[1]), hardware_form(data.codec)
+    kind = "uniform" if data.codec.is_uniform else "optimal" if form is None else f"harp:{form[0]}"
     variance = data.std**2
     relative = np.where(variance > 0, data.error / np.where(variance > 0, variance, 1), 0)
     columns = {"low": data.low, "high": data.high, "mean": data.mean, "std": data.std, "error": data.error, "noise": data.noise}
     return {
         "path": str(data.path), "rows": data.shape[0], "features": data.shape[1], "bits": data.bits, "samples": data.samples,
-        "levels": "uniform" if data.codec.is_uniform else "optimal", "intervals": data.codec.intervals,
+        "levels": kind, "intervals": data.codec.intervals if form is None else form[1],
         "shared_levels": data.codec.is_shared, "rounding": data.rounding, "seed": data.seed, "has_labels": data.has_labels,
         "labels": data.labels_a_row, "label_names": data.label_names,
         "kept": [{"name": name, "type": type_name(dtype)} for name, dtype in data.kept.dtypes.items()],
@@ -557,6 +566,82 @@ def _bounds(text: str | None) -> tuple[float | None, float | None] | None:
     except ValueError:
         raise OptionError(f"--bounds must be low,high, one of them may be empty; got {text!r}") from None
     return low, high
+
+
+@app.command()
+def export(
+    file: File,
+    layout: Annotated[str, typer.Option(help="Of the image: harp, pynq or mlweaving.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The image, OUT.bin; what is in it goes to OUT.bin.json.", show_default=False)
+    ],
+    bits_hw: Annotated[int | None, typer.Option(help="Q, bits of a sample: 1, 2, 4, 8.", show_default="the file's")] = None,
+    level_range: Annotated[str, typer.Option("--range", help="Hardware's values of a column's ends: 01 or 11 (-1..1).")] = "01",
+    indices: Annotated[int, typer.Option(help="Copies of the rows, for harp, one for each epoch in turn.", min=1)] = 1,
+    bias: Annotated[bool, typer.Option("--bias", help="Append a feature of constant 1.")] = False,
+    label: Annotated[str | None, typer.Option(help="Which of several labels, by name or number.")] = None,
+    label_scale: Annotated[float, typer.Option(help="What labels are multiplied by, to be within -256..256.")] = 1.0,
+    requantize: Annotated[
+        bool, typer.Option("--requantize", help="Round to the hardware's levels again: the exact copy, else decoded rows.")
+    ] = False,
+    last_rows: Annotated[
+        str, typer.Option(help="Rows that are no multiple of mlweaving's 8: raise an error, drop the last, or pad with zeros.")
+    ] = "raise",
+    seed: Annotated[int, typer.Option(help="The same file and seed give the same image.")] = 0,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write the byte image that one of the published FPGA designs reads, and a JSON that says what is in it."""
+    start = time.perf_counter()
+    if level_range not in ("01", "11"):
+        raise OptionError(f"--range must be 01, for 0..1, or 11, for -1..1; got {level_range!r}")
+    image = export_image(
+        file, output, layout, bits=bits_hw, signed=level_range == "11", indices=indices, bias=bias, label=label,
+        label_scale=label_scale, requantize=requantize, last_rows=last_rows, seed=seed, threads=threads, overwrite=overwrite,
+        progress=not as_json,
+    )  # fmt: skip
+    seconds, zeros = time.perf_counter() - start, image.features - image.data_features - image.bias
+    if as_json:
+        sizes = ("rows", "data_rows", "features", "data_features", "bias", "indices", "row_lines", "lines")
+        about = {name: getattr(image, name) for name in ("layout", "bits", "signed", *sizes)}
+        about |= {"zero_features": zeros, "bytes": image.data.nbytes}
+        return _print_json({"output": str(output), **about, "source": image.source["values"], "seconds": seconds})
+    beside = [f"{image.data_features:,}", *["a bias"] * image.bias, *[f"{_counted(zeros, 'feature')} of zeros"] * (zeros > 0)]
+    low, high = image.level_range
+    added = image.rows - image.data_rows
+    mlweaving = image.layout == "mlweaving"
+    _print_pairs(str(output), [
+        ("layout", f"{image.layout}, {'planes of 32' if mlweaving else image.bits} bit{'s' * (image.bits > 1)}"),
+        ("made of", image.source["values"]),
+        ("features", " and ".join(beside)),
+        ("rows", f"{image.rows:,}" + (f", {added} of zeros" if added > 0 else f", the last {-added} left out" if added else "")),
+        ("indices", f"{image.indices:,}: {image.source['copies']}") if image.indices > 1 else None,
+        ("values", f"{low:g}..{high:g} for a column's least..greatest"),
+        ("labels", "none" if not image.labelled else f"times {image.label_scale:g}" if image.label_scale != 1 else "as they are"),
+        ("image", f"{_bytes(image.data.nbytes)}, {image.lines:,} lines of {image.line_bytes} bytes"),
+        ("seconds", f"{seconds:.2f}, {image.data.nbytes / seconds / 1e9:.2f} GB/s"),
+    ])  # fmt: skip
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="An image that `zipml export` wrote, OUT.bin.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A zipml file; of mlweaving .npy or .npz.", show_default=False)
+    ],
+    zstd: Annotated[int | None, typer.Option(help="Compress the codes at this zstandard level, 1..19.")] = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Bring an image back: codes of harp and pynq to a zipml file, values of mlweaving to an array."""
+    paths = import_image(file, output, zstd=zstd, threads=threads, overwrite=overwrite, progress=not as_json)
+    sizes = {str(path): path.stat().st_size for path in paths}
+    if as_json:
+        return _print_json({"written": sizes})
+    for name, size in sizes.items():
+        typer.echo(f"{name}: {_bytes(size)}")
 
 
 @app.command()

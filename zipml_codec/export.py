@@ -195,17 +195,17 @@ def _chunks(dataset: Dataset, exact: bool, bar: Progress) -> Chunks:
 
 
 def _write_npy(dataset: Dataset, chunks: Chunks, files: list[Output]) -> None:
-    _npy_header(files[0], np.dtype("<f4"), dataset.shape)
+    npy_header(files[0], np.dtype("<f4"), dataset.shape)
     for _, rows in chunks:
         files[0].write(rows)
     if dataset.labels is not None:
-        _npy_header(files[1], np.dtype("<f4"), dataset.labels.shape)
+        npy_header(files[1], np.dtype("<f4"), dataset.labels.shape)
         files[1].write(dataset.labels)
     for file, (name, dtype) in zip(files[1 + dataset.has_labels :], dataset.kept.dtypes.items(), strict=True):
         if dtype.kind == "S":
             longest = max(max(map(len, part.tolist())) for _, part in _kept(dataset, name))
             dtype = np.dtype(f"<U{max(longest, 1)}")
-        _npy_header(file, dtype, (len(dataset),))
+        npy_header(file, dtype, (len(dataset),))
         for _, part in _kept(dataset, name):
             file.write(part.astype(dtype))
 
@@ -216,7 +216,8 @@ def _kept(dataset: Dataset, name: str) -> Iterator[tuple[int, NDArray[Any]]]:
         yield first, dataset.kept.rows(first, min(first + KEPT_ROWS, len(dataset)), [name])[name]
 
 
-def _npy_header(file: Output, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+def npy_header(file: Output, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Begin an .npy of an array that is written next, and take its space."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": dtype.str, "fortran_order": False, "shape": shape})
     file.write(header.getvalue())
