@@ -34,7 +34,7 @@ cdef extern from "weave.h" nogil:
         size_t rows, features, stored
         const double *low
         const double *span
-        int threads
+        int level, threads
     void c_weave "weave"(const weave_job *job, const float *x, uint32_t *lines)
     void c_unweave "unweave"(const weave_job *job, const uint32_t *lines, float *x)
 
@@ -106,7 +106,7 @@ cdef class Rows:
 cdef weave_job _job(rows, const double[::1] low, const double[::1] span, bint bias, int threads):
     if not rows or not low.shape[0] or low.shape[0] != span.shape[0]:
         raise ValueError("rows or features that do not fit")
-    return weave_job(rows, low.shape[0], low.shape[0] + bias, &low[0], &span[0], threads)
+    return weave_job(rows, low.shape[0], low.shape[0] + bias, &low[0], &span[0], simd.index(), threads)
 
 
 def weave(const float[:, ::1] x, const double[::1] low, const double[::1] span, bint bias, int threads):

@@ -12,7 +12,7 @@
 typedef struct {
     size_t rows, features, stored;  /* stored: with a feature of ones, if there is one */
     const double *low, *span;       /* of each feature; value (x - low) / span, 0 where span is 0 */
-    int threads;
+    int level, threads;
 } weave_job;
 
 /* lines[groups of 8 rows][chunks of 64 features][32][16 words] of x[rows][features]; what fills up groups and chunks is 0. */
