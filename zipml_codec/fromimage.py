@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import thread_count
+from .arrays import check_integer, check_seed, thread_count
 from .codec import Codec
 from .errors import CorruptError, OptionError
 from .export import Output, npy_header, outputs
@@ -144,9 +144,10 @@ def _outline(image: Image, zstd: int) -> tuple[Codec, Header, dict[str, NDArray[
     low, high = (ends[shown].astype(np.float32) for ends in (image.low, image.high))
     codec = hardware_codec(low, high, image.top, source["samples"], source["rounding"], features)
     known = {name: np.array(source[said], np.float64) for said, name in STATISTICS.items()}
-    if any(array.shape != (features,) for array in known.values()) or source["samples"] % (2 if image.layout == "harp" else 1):
+    pairs = image.layout == "harp"
+    if source["samples"] % (1 + pairs) or source["samples"] > (2 * image.indices if pairs else 1):
         raise ValueError
-    if source["samples"] > (2 * image.indices if image.layout == "harp" else 1):
+    if not all(array.shape == (features,) and np.isfinite(array).all() for array in known.values()):
         raise ValueError
     options = {
         "levels": f"harp:{image.bits}",
@@ -164,8 +165,8 @@ def _outline(image: Image, zstd: int) -> tuple[Codec, Header, dict[str, NDArray[
         chunk_rows=chunk_rows_for(image.data_rows, codec.stride),
         level_kind="uniform" if codec.is_uniform else "table",
         rounding=codec.rounding,
-        seed=int(source["seed"]),
-        row_offset=int(source["row_offset"]),
+        seed=check_seed(source["seed"]),
+        row_offset=check_integer("row_offset", source["row_offset"], 0, 2**63),
         zstd=zstd,
         tool=f"zipml-codec {VERSION}",
         options=json.dumps(options, sort_keys=True),

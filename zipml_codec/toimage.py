@@ -158,8 +158,7 @@ def export_image(
     bars: Callable[..., Progress] = Progress.on_terminal if progress else no_progress
     about = work.about
     with outputs(paths, overwrite) as files, bars("exporting", about.rows * about.indices, None) as bar:
-        files[0].reserve(about.lines * about.line_bytes)
-        said = {"image": _write(files[0], work.pieces(fixed), about.lines * about.line_bytes // about.rows // about.indices, bar)}
+        said = {"image": _write(files[0], work.pieces(fixed), about.row_bytes, bar)}
         if layout == "mlweaving":
             words = np.zeros(about.rows, "<i4")
             if fixed is not None:
