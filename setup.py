@@ -24,6 +24,7 @@ SOURCES = {
     "weave": ["planes.c", "dither.c", "tally.c", "team.c", "threads.c"],
     "images": ["image_rows.c", "weave.c", "team.c", "threads.c"],
     "gram": ["pairs.c", "team.c", "threads.c"],
+    "boards": ["board_harp.c", "board_pynq.c", "board_mlweaving.c", "board_float.c"],
     "integer": ["integer_steps.c", "products.c", "dense.c", "threads.c"],
 }
 HEADERS = sorted(str(path) for path in Path("kernels").glob("*.h"))

@@ -604,3 +604,76 @@ def mlweaving_lines(values):
             for k in range(32):
                 bits[first + k, 64 * (row % 8) + feature % 64] = int(values[row, feature]) >> (31 - k) & 1
     return from_bits(bits)
+
+
+# ---- SGD as the boards compute it: docs/boards.md, in Python's integers ----
+
+
+def register(value, bits=32):
+    """What is left of an integer in two's complement of so many bits."""
+    return (value + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
+
+
+def harp_epoch(q1, q2, labels, one, shift, mask, x):
+    """An epoch of HARP on levels of which `one` is 1.0: the model, and at how many rows a value did not fit its register."""
+    x, later, wrapped = list(x), list(x), 0
+    for row, (first, second, label) in enumerate(zip(q1.tolist(), q2.tolist(), labels.tolist(), strict=True)):
+        dot = sum(q * w // one for q, w in zip(first, x, strict=True))
+        error = register(dot) - label
+        g = register(error) // 2**shift
+        updated = [w - q * g // one for q, w in zip(second, later, strict=True)]
+        later = [register(w) for w in updated]
+        wrapped += register(dot) != dot or register(error) != error or later != updated
+        if row & mask == mask or row == len(labels) - 1:
+            x = list(later)
+    return x, wrapped
+
+
+def pynq_epoch(q, labels, one, shift, mask, x, later):
+    """An epoch of PYNQ: the model that products read, that of the updates, and at how many rows a value did not fit."""
+    x, later, wrapped = list(x), list(later), 0
+    for row, (levels, label) in enumerate(zip(q.tolist(), labels.astype(np.float32), strict=True)):
+        dot = sum(level * w // one for level, w in zip(levels, x, strict=True))
+        error = np.float32(register(dot)) / np.float32(2**23) - label
+        step = Fraction(float(error * np.float32(2.0**-shift))) * 2**23
+        size = int(abs(step))  # truncated
+        g = register(-size if step < 0 else size)
+        updated = [w - level * g // one for level, w in zip(levels, later, strict=True)]
+        later = [register(w) for w in updated]
+        wrapped += register(dot) != dot or size >= 2**31 or later != updated
+        if row & mask == mask:
+            x = list(later)
+    return x, later, wrapped
+
+
+def planes_sum(sums):
+    """What MLWeaving makes of the sums of planes, the most significant first, of each of several chunks; whether all fitted."""
+    total, fitted = 11, True
+    for chunk in sums:
+        for k, t in enumerate(chunk):
+            part = 16 * register(t) // 2 ** (k + 1)
+            total += 0 if part == -1 else part
+            fitted &= register(t) == t
+    return register(total, 36) // 16, fitted and register(total, 36) == total
+
+
+def mlweaving_epoch(v, labels, planes, shift, batch, x, later):
+    """An epoch of MLWeaving on uint32 (rows, chunks of 64): as pynq_epoch, but that groups of 8 rows are counted."""
+    x, later, wrapped = list(x), list(later), 0
+    bit = [[[int(a) >> (31 - k) & 1 for k in range(planes)] for a in row] for row in v]
+    for group in range(0, len(v), 8):
+        rows, errors, fitted = bit[group : group + 8], [], True
+        for row, label in zip(rows, labels[group : group + 8].tolist(), strict=True):
+            chunks = [range(first, first + 64) for first in range(0, len(x), 64)]
+            sums = [[sum(row[m][k] * x[m] for m in chunk) for k in range(planes)] for chunk in chunks]
+            dot, whole = planes_sum(sums)
+            fitted &= whole and register(dot - label) == dot - label
+            errors.append(register(dot - label) // 2**shift)
+        for m in range(len(x)):
+            change, whole = planes_sum([[sum(row[m][k] * e for row, e in zip(rows, errors, strict=True)) for k in range(planes)]])
+            fitted &= whole and register(later[m] - change) == later[m] - change
+            later[m] = register(later[m] - change)
+        wrapped += not fitted
+        if (group + 8) % batch == 0:
+            x = list(later)
+    return x, later, wrapped

@@ -12,7 +12,7 @@ TOP = Path(__file__).parent.parent
 ORDER = [  # a module imports from rows above its own only; modules of one row do not know each other
     ["errors", "version", "kernels.simd", "kernels.philox", "kernels.checksums", "kernels.openmp", "kernels.mapping"],
     ["kernels.codes", "kernels.columns", "kernels.exact", "kernels.order", "kernels.integer", "kernels.sgd",
-     "kernels.gram", "kernels.weave", "kernels.images"],
+     "kernels.gram", "kernels.weave", "kernels.images", "kernels.boards"],
     ["arrays", "progress", "publish", "interrupts"],
     ["formats.sources", "formats.seal", "formats.sink", "formats.output", "formats.fpga"],
     ["formats.columns", "formats.streams"],
