@@ -43,6 +43,7 @@ ORDER = [  # a module imports from rows above its own only; modules of one row d
     ["estimators"],
     ["report", "export"],
     ["toimage", "fromimage"],
+    ["boards"],
     ["surveying", "benchmark", "advise"],
     ["demo"],
     ["cli"],

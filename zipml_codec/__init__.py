@@ -11,6 +11,7 @@ except ImportError:
 from typing import Any
 
 from .advise import Advice, advise
+from .boards import train_on_board
 from .codec import Codec
 from .compress import compress
 from .concat import concat
@@ -51,6 +52,7 @@ __all__ = [
     "repair",
     "save_levels",
     "train",
+    "train_on_board",
 ]
 
 

@@ -26,6 +26,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from .boards import train_on_board
 from .checkpoint import EVERY
 from .compress import compress_with_report
 from .concat import concat as join
@@ -455,7 +456,8 @@ def decompress(
 
 @app.command()
 def train(
-    file: File,
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A zipml file; with --engine also what `zipml export` wrote.", show_default=False)],
     label: Annotated[str | None, typer.Option(help="Which of several labels: a name or a number; several at once: a,b.")] = None,
     loss: Annotated[str, typer.Option(help="squared, lssvm, logistic or hinge.")] = "squared",
     solver: Annotated[str, typer.Option(help="sgd, or normal: squared losses exactly, in one pass.")] = "sgd",
@@ -497,6 +499,16 @@ def train(
     checkpoint_every: Annotated[float, typer.Option(help="Seconds from one to the next.")] = EVERY,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, where there is one.")] = False,
     test_fraction: Annotated[float, typer.Option(help="Share of rows to measure on instead of training.")] = 0.0,
+    engine: Annotated[
+        str | None, typer.Option(help="Compute what an FPGA would, bit for bit: harp, pynq or mlweaving.", show_default=False)
+    ] = None,
+    step_shift: Annotated[
+        int | None, typer.Option(help="Of --engine: rows' steps are 2^-STEP_SHIFT, 0..31.", show_default="from the rows' norms")
+    ] = None,
+    minibatch: Annotated[
+        int | None, typer.Option(help="Of --engine: rows of a batch, a power of two.", show_default="1, mlweaving 8")
+    ] = None,
+    planes: Annotated[int | None, typer.Option(help="Of --engine mlweaving: bit planes to read.", show_default="32")] = None,
     seed: int = 0,
     threads: Threads = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to save the model, .npz.")] = None,
@@ -506,6 +518,12 @@ def train(
     """Train a linear model straight from the codes."""
     if output is not None:
         check_output(output, overwrite)
+    _check_engine(context, engine)
+    if engine is not None:
+        model = train_on_board(
+            file, engine, epochs=epochs, step_shift=step_shift, minibatch=minibatch, planes=planes, label=label, seed=seed
+        )
+        return _show_board(model, file, output, as_json)
     with Dataset(file) as data:
         model = train_model(
             data, label=_several(label), loss=loss, solver=solver, penalty=penalty, strength=strength, l1_ratio=l1_ratio,
@@ -550,6 +568,49 @@ def train(
         ("model", str(output) if output is not None else "not saved: name a file with -o"),
     ]
     _print_pairs(f"{file}: {loss} loss" + ("" if exact else f", {epochs} epochs"), lines)
+
+
+ON_BOARDS = {"step_shift", "minibatch", "planes"}  # options of --engine alone, and all that it takes
+BESIDE = ON_BOARDS | {"file", "engine", "label", "epochs", "seed", "output", "overwrite", "as_json"}
+
+
+def _check_engine(context: typer.Context, engine: str | None) -> None:
+    """Refuse options that a board does not have, or that only a board has."""
+    for part in context.command.params:
+        if part.name is None or getattr(context.get_parameter_source(part.name), "name", "") != "COMMANDLINE":
+            continue
+        if engine is None and part.name in ON_BOARDS:
+            raise OptionError(f"{part.opts[0]} is of --engine harp, pynq or mlweaving")
+        if engine is not None and part.name not in BESIDE:
+            raise OptionError(f"--engine {engine} has no {part.opts[0]}: it is least squares with a constant step, --step-shift")
+
+
+def _show_board(model: Model, file: Path, output: Path | None, as_json: bool) -> None:
+    """What training on a board gave: its losses beside those of float64."""
+    if output is not None:
+        model.save(output)
+    about = model.info
+    saved = None if output is None else str(output)
+    if as_json:
+        return _print_json({"output": saved, **about, "history": model.history})
+    losses = [[f"{entry[name]:.6g}" if entry[name] is not None else "diverged" for name in ("train_loss", "float_loss")]
+              for entry in model.history]  # fmt: skip
+    groups = about["engine"] == "mlweaving"
+    _print_table(
+        f"{file}: least squares as {about['engine']} computes it, mean of (a.x - b)^2 / 2 in the image's units",
+        ["epoch", "board loss", "float64 loss", f"{'groups' if groups else 'rows'} that wrapped"],
+        [[str(entry["epoch"]), *pair, f"{entry['wrapped']:,}"] for entry, pair in zip(model.history, losses, strict=True)],
+    )
+    codes = f"{about['planes']} of 32 planes" if groups else f"{about['bits']} bits, {about['range'][0]:g}..{about['range'][1]:g}"
+    distance = about["model_distance"]
+    _print_pairs("", [
+        ("rows x features", f"{about['rows']:,} x {about['features']:,}"),
+        ("values", codes + (f", {about['indices']} copies" if about["indices"] > 1 else "")),
+        ("step, batch", f"2^-{about['step_shift']} a row, {_counted(about['minibatch'], 'row')} (mask {about['mask']})"),
+        ("from float64's model", "it diverged" if distance is None else f"{distance:.2%}"),
+        ("seconds per epoch", f"{np.mean([entry['seconds'] for entry in model.history]):.4g} for the board's"),
+        ("model", saved or "not saved: name a file with -o"),
+    ])  # fmt: skip
 
 
 def _several(label: str | None) -> str | list[str] | None:
