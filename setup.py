@@ -22,7 +22,7 @@ SOURCES = {
     "exact": ["search.c", "spans.c", "cells.c", "sweep.c", "chords.c", "moments.c", "distinct.c"],
     "sgd": ["minibatch.c", "team.c", "threads.c"],
     "weave": ["planes.c", "dither.c", "tally.c", "team.c", "threads.c"],
-    "images": ["image_rows.c", "weave.c", "team.c", "threads.c"],
+    "images": ["image_rows.c", "image_planes.c", "team.c", "threads.c"],
     "gram": ["pairs.c", "team.c", "threads.c"],
     "boards": ["board_harp.c", "board_pynq.c", "board_mlweaving.c", "board_float.c"],
     "integer": ["integer_steps.c", "products.c", "dense.c", "threads.c"],

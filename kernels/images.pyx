@@ -1,4 +1,4 @@
-"""Images for the FPGA designs: thin wrapper of image_rows.c and weave.c."""
+"""Images for the FPGA designs: thin wrapper of image_rows.c and image_planes.c."""
 
 import numpy as np
 
@@ -29,7 +29,7 @@ cdef extern from "image_rows.h" nogil:
     void image_fill(const image_job *job)
     int image_read(const image_shape *shape, const uint8_t *image, int top, uint8_t *levels, int level, int threads)
 
-cdef extern from "weave.h" nogil:
+cdef extern from "image_planes.h" nogil:
     ctypedef struct weave_job:
         size_t rows, features, stored
         const double *low

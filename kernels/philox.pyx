@@ -10,7 +10,7 @@ cdef extern from "philox.h" nogil:
     philox_keys philox_schedule(uint64_t seed)
     void philox_one(uint32_t *counter, const philox_keys *keys)
 
-ENCODE, DRAW, ORDER, SPLIT, SAMPLE, MODEL, EXPORT = *range(6), 8
+ENCODE, DRAW, ORDER, SPLIT, SAMPLE, MODEL, EXPORT = 0, 1, 2, 3, 4, 5, 8
 
 
 def words(counters, seed):

@@ -206,7 +206,7 @@ def test_training_is_the_epochs_of_the_image(tmp_path, layout, options):
     copies = {"indices": 2} if layout == "harp" else {}
     path = write_image(tmp_path, layout, X, y, **options, **copies)
     planes = 7 if layout == "mlweaving" else None
-    model = train_on_board(path, layout, epochs=3, step_shift=6, minibatch=8, planes=planes)
+    model = train_on_board(path, layout, epochs=3, step_shift=6, minibatch=8, precision=planes)
     x = later = [0] * (64 if layout == "mlweaving" else 6)
     bits, signed = options.get("bits", 8), options.get("signed", False)
     top, offset = 2 ** (bits - 1), 2 ** (bits - 2) if signed else 0
@@ -234,7 +234,7 @@ def test_the_model_is_in_the_units_of_the_data(tmp_path, layout, options):
     """Labels over the scale, and of each column low and high: what the board's values give, to rounding of float64."""
     X, y = small()
     X[:, 2] = 7  # a constant column is the range's lowest value
-    model = train_on_board(write_image(tmp_path, layout, X, y * 100, label_scale=1 / 64, **options), epochs=2, planes=None)
+    model = train_on_board(write_image(tmp_path, layout, X, y * 100, label_scale=1 / 64, **options), epochs=2, precision=None)
     x = np.array(model.info["registers"]) / 2**23
     low, high = X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64)
     lowest, highest = model.info["range"]
@@ -247,7 +247,7 @@ def test_the_model_is_in_the_units_of_the_data(tmp_path, layout, options):
 def test_planes_that_are_cut_off_are_half_a_cell_in_the_mean(tmp_path):
     X, y = small(800)[0], small(800)[0].mean(axis=1).astype(np.float64)
     path = write_image(tmp_path, "mlweaving", X, y)
-    model = train_on_board(path, planes=2, step_shift=7, epochs=60)
+    model = train_on_board(path, precision=2, step_shift=7, epochs=60)
     seen = np.minimum(np.floor((X - X.min(axis=0)) / np.ptp(X, axis=0) * 4) / 4, 0.75)
     x = np.array(model.info["registers"]) / 2**23
     loss = np.mean((seen @ x[:5] + x[5] * 0.75 - y) ** 2) / 2
@@ -317,12 +317,12 @@ def test_what_a_design_does_not_have_is_refused(tmp_path):
     for call, says in (
         (lambda: train_on_board(harp, "pynq"), "image for harp: take --engine harp"),
         (lambda: train_on_board(harp, "arria"), "engine must be one of"),
-        (lambda: train_on_board(harp, planes=4), "planes are of --engine mlweaving"),
+        (lambda: train_on_board(harp, precision=4), "precision is of --engine mlweaving"),
         (lambda: train_on_board(harp, minibatch=12), "power of two"),
         (lambda: train_on_board(harp, minibatch=2**17), "minibatch must be 1..65536"),
         (lambda: train_on_board(harp, step_shift=32), "step_shift must be 0..31"),
         (lambda: train_on_board(harp, epochs=0), "epochs must be at least 1"),
-        (lambda: train_on_board(woven, planes=33), "planes must be 1..32"),
+        (lambda: train_on_board(woven, precision=33), "precision must be 1..32"),
         (lambda: train_on_board(woven, minibatch=4), "minibatch must be 8..1024"),
         (lambda: train_on_board(woven, minibatch=64), "48 rows, and no batch would ever end"),
     ):
@@ -355,7 +355,7 @@ def test_the_command(tmp_path, capsys):
     for more, says in (
         (["--engine", "harp", "--penalty", "l1"], "--engine harp has no --penalty"),
         (["--engine", "harp", "--debias", "naive"], "no --debias"),
-        (["--engine", "harp", "--planes", "4"], "planes are of --engine mlweaving"),
+        (["--engine", "harp", "--precision", "4"], "precision is of --engine mlweaving"),
         (["--step-shift", "4"], "--step-shift is of --engine"),
     ):
         assert main(["train", str(tmp_path / "harp.bin"), *more]) == 2
@@ -403,4 +403,4 @@ def test_a_zipml_file_is_trained_from_as_its_image(tmp_path, capsys):
     zipml.compress(X[:49], y[:49], path=tmp_path / "c.zipml.h5")
     with pytest.raises(OptionError, match="--levels harp:"):
         train_on_board(tmp_path / "c.zipml.h5", "harp")
-    assert train_on_board(tmp_path / "c.zipml.h5", "mlweaving", planes=4, epochs=1).info["rows"] == 48
+    assert train_on_board(tmp_path / "c.zipml.h5", "mlweaving", precision=4, epochs=1).info["rows"] == 48

@@ -48,7 +48,7 @@ def train_on_board(
     epochs: int = 20,
     step_shift: int | None = None,
     minibatch: int | None = None,
-    planes: int | None = None,
+    precision: int | None = None,
     label: Any = None,
     seed: int = 0,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
@@ -71,7 +71,7 @@ def train_on_board(
         Default: from the rows' norms, a 64th of the largest step with which none overshoots.
     minibatch : int, optional
         Rows of a batch, a power of two; default: 1, of MLWeaving 8, the fewest that it has.
-    planes : int, optional
+    precision : int, optional
         Of MLWeaving: bit planes to read, 1..32; default: all.
     label, seed : str or int, int
         Of a zipml file: which of several labels; what samples are drawn by.
@@ -98,7 +98,7 @@ def train_on_board(
     if isinstance(source, Dataset) or (not isinstance(source, Image) and is_compressed(Path(source))):
         with made_image(source, engine, label, seed) as image:
             return train_on_board(
-                image, epochs=epochs, step_shift=step_shift, minibatch=minibatch, planes=planes, on_epoch=on_epoch
+                image, epochs=epochs, step_shift=step_shift, minibatch=minibatch, precision=precision, on_epoch=on_epoch
             )
     image = source if isinstance(source, Image) else open_image(source)
     if label is not None or seed:
@@ -107,7 +107,7 @@ def train_on_board(
         raise OptionError(f"{image.path.name} is an image for {image.layout}: take --engine {image.layout}, or export it anew")
     if not image.labelled:
         raise DataError(f"{image.path.name} has no labels to train on: compress with a label, and export again")
-    run = Run(image, minibatch, planes, step_shift)
+    run = Run(image, minibatch, precision, step_shift)
     history: list[dict[str, Any]] = []
     for epoch in range(check_integer("epochs", epochs, 1)):
         history.append(run.epoch(epoch))
@@ -145,11 +145,11 @@ def made_image(source: Dataset | str | PathLike[str], layout: str | None, label:
 class Run:
     """A board's registers while it trains, and the float64 model beside."""
 
-    def __init__(self, image: Image, minibatch: int | None, planes: int | None, step_shift: int | None) -> None:
+    def __init__(self, image: Image, minibatch: int | None, precision: int | None, step_shift: int | None) -> None:
         mlweaving = image.layout == "mlweaving"
-        if planes is not None and not mlweaving:
-            raise OptionError(f"planes are of --engine mlweaving; codes of {image.layout} are read whole, here {image.bits} bits")
-        self.image, self.planes = image, check_integer("planes", PLANES if planes is None else planes, 1, PLANES)
+        if precision is not None and not mlweaving:
+            raise OptionError(f"precision is of --engine mlweaving; {image.layout} reads codes whole, here {image.bits} bits")
+        self.image, self.planes = image, check_integer("precision", PLANES if precision is None else precision, 1, PLANES)
         fewest, most = GROUP if mlweaving else 1, MOST_ROWS[image.layout]
         self.batch = check_integer("minibatch", fewest if minibatch is None else minibatch, fewest, most)
         if self.batch & (self.batch - 1):

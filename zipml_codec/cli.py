@@ -45,7 +45,7 @@ from .progress import Progress
 from .repair import repair as repair_file
 from .request import Request, code_widths
 from .toimage import export_image
-from .training import print_epoch
+from .training import precisions, print_epoch
 from .training import train as train_model
 from .version import VERSION
 
@@ -508,7 +508,6 @@ def train(
     minibatch: Annotated[
         int | None, typer.Option(help="Of --engine: rows of a batch, a power of two.", show_default="1, mlweaving 8")
     ] = None,
-    planes: Annotated[int | None, typer.Option(help="Of --engine mlweaving: bit planes to read.", show_default="32")] = None,
     seed: int = 0,
     threads: Threads = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to save the model, .npz.")] = None,
@@ -520,8 +519,11 @@ def train(
         check_output(output, overwrite)
     _check_engine(context, engine)
     if engine is not None:
+        one, *others = precisions(precision)
+        if others:
+            raise OptionError(f"--engine {engine} reads at one precision; got --precision {precision}")
         model = train_on_board(
-            file, engine, epochs=epochs, step_shift=step_shift, minibatch=minibatch, planes=planes, label=label, seed=seed
+            file, engine, epochs=epochs, step_shift=step_shift, minibatch=minibatch, precision=one, label=label, seed=seed
         )
         return _show_board(model, file, output, as_json)
     with Dataset(file) as data:
@@ -570,8 +572,8 @@ def train(
     _print_pairs(f"{file}: {loss} loss" + ("" if exact else f", {epochs} epochs"), lines)
 
 
-ON_BOARDS = {"step_shift", "minibatch", "planes"}  # options of --engine alone, and all that it takes
-BESIDE = ON_BOARDS | {"file", "engine", "label", "epochs", "seed", "output", "overwrite", "as_json"}
+ON_BOARDS = {"step_shift", "minibatch"}  # options of --engine alone, and all that it takes
+BESIDE = ON_BOARDS | {"file", "engine", "precision", "label", "epochs", "seed", "output", "overwrite", "as_json"}
 
 
 def _check_engine(context: typer.Context, engine: str | None) -> None:

@@ -17,8 +17,9 @@ from .arrays import check_integer, check_seed, thread_count
 from .codec import Codec
 from .errors import CorruptError, OptionError
 from .export import Output, npy_header, outputs
-from .formats.container import Header, check_zstd, chunk_rows_for, encode_names
+from .formats.container import check_zstd, encode_names
 from .formats.fpga import GROUP, LABEL_UNIT, Image, open_image, row_kernel, sidecar_of
+from .formats.header import Header, chunk_rows_for
 from .formats.output import check_apart, disk_errors
 from .formats.partial import Partial
 from .formats.writer import ContainerWriter

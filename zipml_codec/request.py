@@ -91,6 +91,8 @@ class Request:
             if self.coarsest is not None:
                 raise OptionError("coarsest is of planes: it goes with layout='weave' (--layout weave)")
             return
+        if hardware_width(self.levels) is not None:
+            raise OptionError(f"levels={self.levels!r} are not nested, as layout='weave' needs them: take 'uniform' or 'optimal'")
         if isinstance(self.bits, str):
             raise OptionError("layout='weave' is read at any precision up to bits: give them as a number, 8 say")
         if self.samples != 1 or self.rounding != "stochastic":

@@ -3,7 +3,7 @@
  * feature i is put into line 31 - i, then five rounds exchange halves of lines j apart, j = 16, 8, 4, 2, 1, in all 16 words alike. Line k
  * then has bit 31 - k of every value, feature i in bit i of its word. The rounds undo themselves, which is the way back.
  * By hand for the 16 words; the scaling is float64 that compilers vectorise. A task is a group of 8 rows; a block stays in L1. */
-#include "weave.h"
+#include "image_planes.h"
 #include "simd.h"
 #include "team.h"
 #include "threads.h"
@@ -26,7 +26,7 @@ static size_t rows_of(const weave_job *job, size_t group)
     return rest < WEAVE_ROWS ? rest : WEAVE_ROWS;
 }
 
-#define BODY "weave_body.h"
+#define BODY "image_planes_body.h"
 #include "each_level.h"
 
 typedef void (*weave_fn)(const weave_all *, size_t);

@@ -1,4 +1,4 @@
-/* Blocks of 8 rows x 64 features at one vector level: see weave.c. */
+/* Blocks of 8 rows x 64 features at one vector level: see image_planes.c. */
 
 LANE_FN void LEVELED(exchange)(uint32_t (*lines)[WORDS], int j, uint32_t mask)
 {

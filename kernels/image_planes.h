@@ -1,6 +1,6 @@
-/* Values to MLWeaving's planes of bits, and back: see weave.c. */
-#ifndef ZIPML_WEAVE_H
-#define ZIPML_WEAVE_H
+/* Values to MLWeaving's planes of bits, and back: see image_planes.c. */
+#ifndef ZIPML_IMAGE_PLANES_H
+#define ZIPML_IMAGE_PLANES_H
 
 #include <stddef.h>
 #include <stdint.h>
