@@ -112,7 +112,7 @@ def _write(partial: Partial, parts: list[Part], shard_rows: int | None, bars: Ca
     with open_reader(parts[0].path) as first:
         alike = {name: first.arrays[name] for name in ALIKE if name in first.arrays}
     numbers, values = _sample(parts, header)
-    known = {name: array for name, array in statistics.items() if name not in ("noise", "error")}
+    known = {name: array for name, array in statistics.items() if name not in ("noise", "error", "plane_noise")}
     arrays = alike | known | {"sample_rows": numbers, "sample_values": values}
     rowwise = {name: max((part.rowwise[name] for part in parts), key=lambda dtype: dtype.itemsize) for name in parts[0].rowwise}
     partial.begin(False)
