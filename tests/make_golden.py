@@ -54,6 +54,12 @@ FILES = {
     "one-row": (1, 5, UNIFORM | {}),
     "one-feature": (60, 1, TABLE | {}),
     "one-value": (1, 1, UNIFORM | {"bits": 8, "samples": 1}),
+    "weave-table": (60, 5, TABLE | {"layout": "weave", "names": NAMES, "keep": {"id": KEPT["id"]}}),
+    "weave-uniform-bits5-coarsest1": (60, 5, UNIFORM | {"layout": "weave", "bits": 5, "coarsest": 1, "y": None}),
+    "weave-bits6-coarsest3-many-chunks": (
+        120, 70, TABLE | {"layout": "weave", "bits": 6, "coarsest": 3, "shared_levels": True, "seed": 2**64 - 1,
+                          "chunk_bytes": 2000, "row_offset": 2**32 - 50},
+    ),
 }
 
 
@@ -101,7 +107,7 @@ def make(path, rows, features, options):
     source = X if names is None else pandas.DataFrame(X, columns=names)
     with rows_from(first), zipml.compress(source, y, path=path, **options) as data:
         bits, samples, seed, levels = data.bits, data.samples, data.seed, data.levels
-        uniform, rounding = data.codec.is_uniform, data.rounding
+        uniform, rounding, woven, coarsest = data.codec.is_uniform, data.rounding, data.layout == "weave", data.coarsest
         low, high = np.broadcast_to(data.codec.bounds[:, [0, -1]], (features, 2)).T
     X = np.clip(X, low, high) if options.get("clip") else X
     levels = np.broadcast_to(levels, (features, levels.shape[1]))
@@ -112,6 +118,7 @@ def make(path, rows, features, options):
     else:
         codes = ref.encode_table(X, levels, *known, rounding)
         values, drawn = ref.decode_table(codes, levels, *known[:2]), ref.draw_table(codes, levels, *known[:2], 5, first)
+    planes = at_precisions(codes, None if uniform else levels, (low, high), bits, coarsest, seed, first) if woven else {}
     return {
         "file": xxhash.xxh3_64_hexdigest(path.read_bytes()),
         "codes": digest(codes.astype(np.uint8)),
@@ -121,7 +128,24 @@ def make(path, rows, features, options):
         "columns": names,
         "exact": digest(X) if options.get("keep_exact") else None,
         "kept": {name: digest(column) for name, column in options.get("keep", {}).items()},
-    }
+    } | planes
+
+
+def at_precisions(codes, levels, ends, bits, coarsest, seed, first):
+    """What a reader of planes must find at each precision below all bits, as FORMAT.md's section 7 says."""
+    (rows, features), found = codes.shape, {}
+    stored = codes + ref.dither(rows, features, bits - coarsest, seed, first)
+    for p in range(coarsest, bits):
+        step = 2 ** (bits - p)
+        at = (stored >> (bits - p)) - ref.dither(rows, features, p - coarsest, seed, first)
+        if levels is None:
+            low, high = (end.astype(np.float64) for end in ends)
+            most = low + (high - low) / (2**bits - 1) * ((2**p - 1) * step)
+            values = ref.decode_uniform(at, ends[0], most.astype(np.float32), p, 1)
+        else:
+            values = ref.decode_table(at, levels[:, ::step], p, 1)
+        found[p] = {"codes": digest(at.astype(np.uint8)), "values": digest(values.astype(np.float32))}
+    return {"precisions": found}
 
 
 def main(folder):

@@ -20,7 +20,7 @@ assert hdf5plugin.FILTERS["zstd"] == 32015  # importing it lets h5py read zstd c
 def test_none_is_missing():
     assert {path.name for path in GOLDEN.glob("*.zipml.h5")} == set(EXPECTED)
     assert {name.split("-", 2)[2].removesuffix(".zipml.h5") for name in EXPECTED} >= set(FILES)
-    assert sum(path.stat().st_size for path in GOLDEN.iterdir()) < 400_000
+    assert sum(path.stat().st_size for path in GOLDEN.iterdir()) < 500_000
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -43,6 +43,19 @@ def test_this_version_reads_it(name):
             assert np.isfinite(zipml.train(data, epochs=1).coef).all()
 
 
+WOVEN = [(name, int(bits)) for name in EXPECTED for bits in EXPECTED[name].get("precisions", {})]
+
+
+@pytest.mark.parametrize(("name", "bits"), WOVEN)
+def test_planes_are_read_at_every_precision(name, bits):
+    expected, found = EXPECTED[name]["precisions"][str(bits)], minimal_reader.read(GOLDEN / name, bits)
+    assert digest(found["codes"].astype(np.uint8)) == expected["codes"] and digest(found["values"]) == expected["values"]
+    with zipml.open(GOLDEN / name, precision=bits) as data:
+        assert digest(data.codes()) == expected["codes"] and digest(data.decode()) == expected["values"]
+        assert digest(data[::-1][::-1]) == expected["values"]
+        np.testing.assert_array_equal(data.noise, found["plane_noise"][bits - data.coarsest])
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 def test_the_specification_is_enough_to_read_it(name):
     expected, found = EXPECTED[name], minimal_reader.read(GOLDEN / name)
@@ -56,5 +69,5 @@ def test_the_specification_is_enough_to_read_it(name):
 
 def test_the_minimal_reader_is_small():
     text = Path(minimal_reader.__file__).read_text()
-    assert text.count("\n") <= 100
+    assert text.count("\n") <= 110
     assert {line.split()[1] for line in text.splitlines() if line.startswith(("import", "from"))} == {"json", "h5py", "numpy"}
