@@ -20,11 +20,11 @@ from zipml_codec.formats import header
 ROWS, FEATURES = 3000, 37
 
 
-@pytest.fixture(params=[None, 3], ids=["plain", "zstd"])
+@pytest.fixture(params=[{}, {"zstd": 3}, {"layout": "weave"}], ids=["plain", "zstd", "weave"])
 def path(tmp_path, monkeypatch, request):
     monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 8 << 10)
     X = np.random.default_rng(0).normal(size=(ROWS, FEATURES)).astype(np.float32)
-    zipml.compress(X, path=tmp_path / "a.zipml.h5", bits=5, zstd=request.param).close()
+    zipml.compress(X, path=tmp_path / "a.zipml.h5", bits=5, **request.param).close()
     return tmp_path / "a.zipml.h5"
 
 
@@ -97,9 +97,14 @@ def test_any_list_of_rows(path, rows):
             np.testing.assert_array_equal(file[part], file.decode()[np.array(part, int)])
 
 
+def whole_chunks(data):
+    """Whether a row is read with its chunk."""
+    return data._file.header.zstd or data.layout == "weave"
+
+
 def test_only_the_rows_bytes_are_read(path, reads):
     with zipml.open(path) as data:
-        whole, zstd = data.decode(), data._file.header.zstd
+        whole, zstd = data.decode(), whole_chunks(data)
         places = data._file.table
         rows = np.arange(5, ROWS, data.chunk_rows)  # one of each chunk
         reads.clear()
@@ -116,7 +121,7 @@ def test_only_the_rows_bytes_are_read(path, reads):
 
 def test_chunks_are_checked_once_and_before_their_rows_are_given(path, reads):
     with zipml.open(path) as data:
-        table, zstd = data._file.table, data._file.header.zstd
+        table, zstd = data._file.table, whole_chunks(data)
         reads.clear()
         data[0], data[1], data[0]
         sizes = [count for _, count in reads]
@@ -185,6 +190,6 @@ def test_memory_is_that_of_the_rows(tmp_path, zstd):
 def test_rows_are_what_any_hdf5_reader_finds(path):
     rows = [2999, 4, 4, 1000]
     with zipml.open(path) as data, h5py.File(path) as file:
-        if not data._file.header.zstd:
+        if not whole_chunks(data):
             np.testing.assert_array_equal(data.packed(rows), file["codes"][()][rows])
         np.testing.assert_array_equal(data[rows], data.codec.decode(data.packed(rows)))

@@ -103,12 +103,14 @@ def run(script, *args, timeout=500):
     [("bits", 250), pytest.param("bits", 5000, marks=pytest.mark.slow), ("cuts", 0)],
     ids=["bits", "5000", "cuts"],
 )
-@pytest.mark.parametrize(("levels", "zstd"), [("optimal", None), ("uniform", 3)], ids=["plain", "zstd"])
+@pytest.mark.parametrize(
+    "options", [{}, {"levels": "uniform", "zstd": 3}, {"layout": "weave", "bits": 5}], ids=["plain", "zstd", "weave"]
+)
 @pytest.mark.parametrize("what", ["all", "train"])
-def test_damage_is_told_and_never_other_data(tmp_path, small_chunks, kind, count, levels, zstd, what):
+def test_damage_is_told_and_never_other_data(tmp_path, small_chunks, kind, count, options, what):
     """Every flipped bit is found by verify; reading and training fail, or give the same bits. Files that were cut off fail."""
     keep = {"id": np.arange(ROWS), "text": np.array([f"row {row}" for row in range(ROWS)])}  # training does not read them
-    make(tmp_path / "some.zipml.h5", levels=levels, zstd=zstd, keep=keep if what == "all" else None).close()
+    make(tmp_path / "some.zipml.h5", keep=keep if what == "all" else None, **options).close()
     size = (tmp_path / "some.zipml.h5").stat().st_size
     done = run(DAMAGE, tmp_path / "some.zipml.h5", count if what == "all" else min(count, 100), kind, what)
     assert done.returncode == 0, (done.returncode, done.stdout.splitlines()[-1:], done.stderr[-1500:])

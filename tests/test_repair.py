@@ -15,14 +15,14 @@ from zipml_codec.formats.arrays import array_source
 ROWS, NAMES = 3000, ["a", "b", "c", "d", "e", "f", "grüß"]
 
 
-@pytest.fixture(params=[None, 3], ids=["plain", "zstd"])
+@pytest.fixture(params=[{}, {"zstd": 3}, {"layout": "weave", "bits": 4}], ids=["plain", "zstd", "weave"])
 def made(tmp_path, monkeypatch, request):
     """A file of 12 chunks, as (path, data, content)."""
     monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 1 << 10)
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(ROWS, 7)).astype(np.float32), rng.normal(size=ROWS).astype(np.float32)
     path = tmp_path / "f.zipml.h5"
-    zipml.compress(array_source(X, y, "X", NAMES), path=path, zstd=request.param, seed=7).close()
+    zipml.compress(array_source(X, y, "X", NAMES), path=path, seed=7, **request.param).close()
     with zipml.open(path) as data:
         assert data.chunks == 12
         data.decode(), data.labels

@@ -54,6 +54,8 @@ OPTIONS = [
     {"keep_exact": True},
     {"bits": 3, "samples": 1, "rounding": "nearest", "levels": "uniform", "seed": 7},
     {"bits": 8, "samples": 3, "shared_levels": True, "threads": 2},
+    {"layout": "weave", "bits": 5, "seed": 7},
+    {"layout": "weave", "bits": 3, "coarsest": 1, "keep_exact": True},
 ]
 
 

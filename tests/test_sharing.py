@@ -24,12 +24,12 @@ from zipml_codec.formats import container
 ROWS, FEATURES = 4000, 23
 
 
-@pytest.fixture(params=[None, 3], ids=["plain", "zstd"])
+@pytest.fixture(params=[{}, {"zstd": 3}, {"layout": "weave", "bits": 4}], ids=["plain", "zstd", "weave"])
 def path(tmp_path, monkeypatch, request):
     """A file of some chunks with labels."""
     monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 4 << 10)
     X = np.random.default_rng(0).normal(size=(ROWS, FEATURES)).astype(np.float32)
-    zipml.compress(X, np.arange(ROWS), path=tmp_path / "a.zipml.h5", zstd=request.param).close()
+    zipml.compress(X, np.arange(ROWS), path=tmp_path / "a.zipml.h5", **request.param).close()
     return tmp_path / "a.zipml.h5"
 
 
@@ -70,9 +70,9 @@ def test_eight_processes_read_while_another_file_is_written_and_theirs_replaced(
     X = np.random.default_rng(0).normal(size=(ROWS, FEATURES)).astype(np.float32)
     y = np.arange(ROWS)
     with zipml.open(path) as data:
-        zstd = data._file.header.zstd or None
+        options = {"zstd": data._file.header.zstd or None, "layout": data.layout}
         expected = said(data)
-    zipml.compress(X, y, path=tmp_path / "b.zipml.h5", bits=2, zstd=zstd).close()
+    zipml.compress(X, y, path=tmp_path / "b.zipml.h5", bits=2, **options).close()
     with zipml.open(tmp_path / "b.zipml.h5") as data:
         other = said(data)
     command = [sys.executable, "-c", READS, str(path), str(Path(__file__).parent)]
@@ -81,8 +81,8 @@ def test_eight_processes_read_while_another_file_is_written_and_theirs_replaced(
         for reader in readers:
             assert reader.stdout.readline() == "begun\n"
         for number in range(3):
-            zipml.compress(X, y, path=tmp_path / "c.zipml.h5", seed=number, zstd=zstd, overwrite=True).close()
-            zipml.compress(X, y, path=path, bits=2 if number % 2 else 4, zstd=zstd, overwrite=True).close()
+            zipml.compress(X, y, path=tmp_path / "c.zipml.h5", seed=number, overwrite=True, **options).close()
+            zipml.compress(X, y, path=path, bits=2 if number % 2 else 4, overwrite=True, **options).close()
         for reader in readers:
             out, _ = reader.communicate("\n", timeout=60)
             count, *seen = out.split()
@@ -203,7 +203,7 @@ def test_a_reader_keeps_hdf5_programs_from_writing(path):
         with pytest.raises(OSError, match="lock"):
             h5py.File(path, "r+", locking=True)
         with h5py.File(path, "r") as file, zipml.open(path) as again:  # readers do not disturb each other
-            assert file["codes"].shape[0] == len(again) == len(data)
+            assert file["codes"].shape[-2] == len(again) == len(data)
 
 
 def test_a_file_that_is_being_written_is_refused(path, monkeypatch):
