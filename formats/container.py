@@ -197,6 +197,9 @@ class ContainerReader:
             self._read_at(check_precision(self.header, precision, str(self.path)))
             self._checked = np.zeros(self.header.chunks, bool)
             self._last = (-1, np.empty((0, self.header.stride), np.uint8))  # the compressed chunk that `gather` met last
+        except OptionError:
+            self.close()
+            raise
         except FormatError as error:
             self.close()  # not when whoever keeps the error lets go of it
             raise type(error)(f"{path}: {error}") from error

@@ -39,12 +39,14 @@ def check_precision(header: Header, precision: int | None, name: str) -> int:
     OptionError
         The file was not made for it.
     """
-    if precision is None or precision == header.bits:
+    if precision is None:
+        return header.bits
+    if isinstance(precision, bool | np.bool_) or not isinstance(precision, int | np.integer):
+        raise OptionError(f"precision must be an integer, {header.coarsest or header.bits}..{header.bits}; got {precision!r}")
+    if precision == header.bits:
         return header.bits
     if not header.woven:
         raise OptionError(f"{name} holds rows of {header.bits} bits, read whole: compress with layout='weave' (--layout weave)")
-    if isinstance(precision, bool) or not isinstance(precision, int | np.integer):
-        raise OptionError(f"precision must be an integer, {header.coarsest}..{header.bits}; got {precision!r}")
     if not header.coarsest <= precision <= header.bits:
         less = f"; compress with coarsest={max(precision, 1)} (--coarsest) for fewer bits" if precision < header.coarsest else ""
         raise OptionError(f"{name} is read at {header.coarsest} to {header.bits} bits, not {precision}{less}")
