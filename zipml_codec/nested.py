@@ -47,17 +47,22 @@ def nested_codec(
 
 def _beyond(low: NDArray[np.float32], high: NDArray[np.float32], bits: int, top: int) -> NDArray[np.float32]:
     """Where 2**bits - 1 intervals end of which `top` reach from `low` to `high`: no value up to `high` has a code above `top`."""
-    codes = 2**bits - 1
-    end = (low + (high.astype(np.float64) - low) * (codes / top)).astype(np.float32)
-    while True:
-        span = end.astype(np.float64) - low
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            inverse = np.where(span > 0, codes / np.where(span > 0, span, 1), 0).astype(np.float32)
-            inverse = np.where((end - low) * inverse < codes, np.nextafter(inverse, np.float32(np.inf)), inverse)
-            above = (span > 0) & np.isfinite(inverse) & np.isfinite(end) & ((high - low) * inverse > top)
-        if not above.any():
-            return np.asarray(end, np.float32)
+    end = (low + (high.astype(np.float64) - low) * ((2**bits - 1) / top)).astype(np.float32)
+    while (above := _passes(low, high, end, bits, top)).any():
         end = np.where(above, np.nextafter(end, np.float32(np.inf)), end)
+    return np.asarray(end, np.float32)
+
+
+def _passes(
+    low: NDArray[np.float32], high: NDArray[np.float32], end: NDArray[np.float32], bits: int, top: int
+) -> NDArray[np.bool_]:
+    """Whether `high` is above code `top` of uniform levels from `low` to `end`, in the arithmetic of FORMAT.md, section 1."""
+    codes, span = 2**bits - 1, end.astype(np.float64) - low
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        inverse = np.where(span > 0, codes / np.where(span > 0, span, 1), 0).astype(np.float32)
+        inverse = np.where((end - low) * inverse < codes, np.nextafter(inverse, np.float32(np.inf)), inverse)
+        above = (span > 0) & np.isfinite(inverse) & np.isfinite(end) & ((high - low) * inverse > top)
+    return np.asarray(above)
 
 
 def _divided(levels: NDArray[np.float32], bits: int, coarsest: int) -> NDArray[np.float32]:
@@ -88,6 +93,8 @@ def check_nested(codec: Codec, coarsest: int, high: NDArray[np.float32]) -> None
     advice = "take levels of another file with layout='weave' and the same coarsest (--coarsest)"
     if codec.samples != 1 or codec.rounding != "stochastic":
         raise OptionError(f"layout='weave' takes levels of one sample a code, rounded at random: {advice}")
+    if codec.bits < coarsest:
+        raise OptionError(f"the given levels have {codec.bits} bits, fewer than coarsest={coarsest} (--coarsest): {advice}")
     top, parts = top_code(codec.bits, coarsest), 2 ** (codec.bits - coarsest)
     table = codec.levels.astype(np.float64)
     if not codec.is_uniform:
@@ -97,9 +104,10 @@ def check_nested(codec: Codec, coarsest: int, high: NDArray[np.float32]) -> None
         width = np.repeat(np.diff(coarse, axis=1) / parts, parts, axis=1)
         if (off > OFF_LINE * width + np.spacing(np.abs(table[:, :top]).astype(np.float32))).any():
             raise OptionError(f"the given levels are not nested, each interval of {coarsest} bits cut evenly: {advice}")
-    last = np.broadcast_to(table[:, top], high.shape)
-    if (last < high).any():
-        feature = int(np.argmax(last < high))
+    last, ends = np.broadcast_to(table[:, top], high.shape), codec.bounds[:, [0, -1]]
+    above = _passes(ends[:, 0], high, ends[:, 1], codec.bits, top) if codec.is_uniform else last < high
+    if above.any():
+        feature = int(np.argmax(above))
         raise DataError(
             f"feature {feature} goes up to {high[feature]}, above {last[feature]}, the last of the given levels that leaves room "
             f"for the dither of layout='weave': {advice}"
