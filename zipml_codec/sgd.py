@@ -144,7 +144,7 @@ def run(
     """Train once, from zero or `begin`. Stops early, `finite` False, where the model leaves the finite numbers.
 
     `track`, where given, keeps checkpoints, and says where to go on from and when to stop. `stages` come before `stream`, in
-    whose steps they are taken.
+    whose steps they are taken; only epochs of its precision say when to stop.
     """
     last, data = (stream, plan), stream.data
     if stages:
@@ -186,7 +186,8 @@ def run(
         at = Cursor(epoch + 1)
         if on_epoch is not None:
             on_epoch(entry)
-        if track is not None and track.epoch(engine, at, history):
+        own = [past for past in history if past["precision"] == stream.data.bits] if stages else history
+        if track is not None and now is last and track.epoch(engine, at, own):
             break
     weights = engine.weights[..., : data.shape[1]].astype(np.float64)
     report = engine.report() if isinstance(engine, MatrixEngine) else {}
