@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from operator import index
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -224,13 +225,15 @@ def train(
         check_number("gap", gap, 0),
     )
     widths = precisions(precision)
+    said = {} if widths == (None,) else {"precision": list(widths)}
     source, *earlier = (training_data(data, label, bits) for bits in (widths[-1], *widths[:-1]))
     workers, seed = thread_count(threads), check_seed(seed)
     classes = _set_labels(source, loss, sample_weight, class_weight, seed, test_fraction)
     for other in earlier:
         other.labels, other.weights = source.labels, source.weights
     chosen.bounds(source.std)  # refuses bounds of another length
-    _check(source, loss, debias, polynomial)
+    for one in (source, *earlier):
+        _check(one, loss, debias, polynomial)
     stream = Stream(source, seed, test_fraction)
     if stream.train_rows < 1:
         raise DataError(f"{source.name}: no training rows are left by test_fraction={test_fraction}")
@@ -239,7 +242,7 @@ def train(
     if solver == "normal":
         if checkpoint is not None or resume:
             raise OptionError("solver='normal' keeps no checkpoint: it is one pass; leave out checkpoint (--checkpoint), resume")
-        return _normal(stream, loss, chosen, debias, classes, workers, bool(progress))
+        return _normal(stream, loss, chosen, debias, classes, workers, bool(progress), said)
     size = default_batch(stream.train_rows) if batch is None else check_integer("batch", batch, 1)
     size = min(size, stream.train_rows)
     if resume and checkpoint is None:
@@ -319,7 +322,7 @@ def train(
         "gradient_bits": plan.gradient_bits,
         "residual_bits": plan.residual_bits if plan.engine == "integer" else 32,
         "seed": seed,
-    } | ({} if widths == (None,) else {"precision": list(widths)})
+    } | said
     return _model(stream, fit, loss, chosen, classes, info, workers)
 
 
@@ -330,10 +333,11 @@ def precisions(asked: int | str | Sequence[int] | None) -> tuple[int | None, ...
     ------
     OptionError
     """
-    if asked is None or isinstance(asked, int | np.integer):
-        return (asked,)
+    if asked is None:
+        return (None,)
     try:
-        found = tuple(int(part) for part in (asked.split(":") if isinstance(asked, str) else asked))
+        parts: Any = asked.split(":") if isinstance(asked, str) else [asked] if np.ndim(asked) == 0 else asked
+        found = tuple(int(part) if isinstance(part, str) else index(part) for part in parts)
     except (TypeError, ValueError):
         found = ()
     if not found:
@@ -342,7 +346,14 @@ def precisions(asked: int | str | Sequence[int] | None) -> tuple[int | None, ...
 
 
 def _normal(
-    stream: Stream, loss: str, penalty: Penalty, debias: str, classes: NDArray[np.float64] | None, threads: int, progress: bool
+    stream: Stream,
+    loss: str,
+    penalty: Penalty,
+    debias: str,
+    classes: NDArray[np.float64] | None,
+    threads: int,
+    progress: bool,
+    said: dict[str, Any],
 ) -> Model:
     """The model by the normal equations."""
     source = stream.data
@@ -368,7 +379,7 @@ def _normal(
         "share": share,
         "debias_reason": reason,
         "seconds": time.perf_counter() - begun,
-    }
+    } | said
     return _model(stream, fit, loss, penalty, classes, info, threads)
 
 
