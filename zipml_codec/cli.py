@@ -359,7 +359,7 @@ def describe(data: Dataset) -> dict[str, Any]:
     columns = {"low": data.low, "high": data.high, "mean": data.mean, "std": data.std, "error": data.error, "noise": data.noise}
     return {
         "path": str(data.path), "rows": data.shape[0], "features": data.shape[1], "bits": data.bits, "samples": data.samples,
-        "levels": kind, "intervals": data.codec.intervals if form is None else form[1],
+        "levels": kind, "intervals": data.intervals if form is None else form[1],
         "shared_levels": data.codec.is_shared, "rounding": data.rounding, "seed": data.seed, "has_labels": data.has_labels,
         "labels": data.labels_a_row, "label_names": data.label_names,
         "kept": [{"name": name, "type": type_name(dtype)} for name, dtype in data.kept.dtypes.items()],

@@ -16,6 +16,7 @@ from .codec import Codec
 from .errors import CorruptError, FormatError, OptionError, RowError
 from .formats.container import EXACT
 from .formats.header import Header
+from .formats.planes import top_code
 from .formats.shards import Places, Reader, open_reader
 from .kept import from_bytes, type_name
 from .order import EpochOrder
@@ -188,6 +189,11 @@ class Dataset:
     def shards(self) -> int:
         """Number of shards; 0 of a single file."""
         return len(self._file.shards)
+
+    @property
+    def intervals(self) -> int:
+        """Intervals between levels: of planes those below the room for the dither."""
+        return top_code(self.bits, self.coarsest) if self.layout == "weave" else self.codec.intervals
 
     @property
     def noises(self) -> dict[int, NDArray[np.float64]]:
