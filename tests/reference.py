@@ -100,7 +100,7 @@ def encode_uniform(X, low, high, bits, samples, seed=0, row_offset=0, rounding="
 def encode_table(X, levels, bits, samples, seed=0, row_offset=0, rounding="stochastic"):
     """Codes t = k*i + up of X (rows, n) float32 on table levels (n, s+1) float32: uint8 (rows, n) (section 1)."""
     X, levels, s = np.asarray(X, np.float32), np.asarray(levels, np.float32), intervals(bits, samples)
-    i = (levels[:, 1:s] <= X[:, :, None]).sum(axis=-1)
+    i = ((levels[:, 1:s] <= X[:, :, None]) & (levels[:, 1:s] < levels[:, s:])).sum(axis=-1)
     feature = np.arange(X.shape[1])
     width = np.diff(levels.astype(np.float64), axis=1)
     inv = np.divide(1, width, out=np.zeros_like(width), where=width > 0).astype(np.float32)

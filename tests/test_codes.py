@@ -174,6 +174,7 @@ def test_constant_columns_and_repeated_last_level():
     codec = Codec(levels, bits=4, samples=2)
     X = np.tile(np.float32([[0], [1], [5]]), (300, 1))
     np.testing.assert_array_equal(codec.decode(codec.encode(X, seed=3)), X)
+    np.testing.assert_array_equal(codec.codes(codec.encode(X, seed=3)), X // 2 * 2 + 2 * (X == 1))  # one code a level: 0, 2, 4
 
 
 # ---- Values on levels ----

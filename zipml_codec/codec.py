@@ -179,8 +179,9 @@ class Codec:
 
     def _encoder_arrays(self) -> tuple[NDArray[np.float32], ...]:
         low, high = self.bounds[:, :1], self.bounds[:, -1:]
-        # the zeros that fill up a block must get code 0: no level of theirs is reached
-        start = self._blocked(low) if self.is_uniform else self._blocked(self.bounds, np.inf)
+        # the zeros that fill up a block must get code 0: no level of theirs is reached; nor is one that repeats the last
+        inner = np.where(self.bounds < high, self.bounds, np.float32(np.inf))[:, 1:-1]
+        start = self._blocked(low) if self.is_uniform else self._blocked(np.hstack([low, inner, high]), np.inf)
         width = (self._width / self._unit()[:, None]).astype(np.float32)
         return start, self._blocked(high), self._blocked(self._inverse), self._blocked(width)
 
