@@ -77,9 +77,8 @@ def import_image(
 
     Notes
     -----
-    Codes, levels, statistics and names are those of the file that was exported, where all of its samples are in the image; a code
-    above the top level's comes back as that. Labels are cut off to the hardware's fixed point. Kept columns, exact rows and the
-    exact copy are not in an image.
+    Codes, levels, statistics and names are those of the file that was exported, where all of its samples are in the image. Labels
+    are cut off to the hardware's fixed point. Kept columns, exact rows and the exact copy are not in an image.
     """
     source, target, workers = Path(image), Path(path), thread_count(threads)
     opened = open_image(source)

@@ -97,9 +97,6 @@ def hardware_form(codec: Codec) -> tuple[int, int] | None:
 
 
 def tops_of(codec: Codec, intervals: int) -> NDArray[np.uint8]:
-    """The greatest code of each feature, uint8 (features,): that of the top level; 0 of a feature whose levels are all equal.
-
-    A value on the top level may have a greater one, where that level is repeated.
-    """
+    """The greatest code of each feature, uint8 (features,): that of the top level; 0 of a feature whose levels are all equal."""
     varies = codec.bounds[:, -1] > codec.bounds[:, 0]
     return np.broadcast_to(np.where(varies, intervals * codec.samples, 0).astype(np.uint8), codec.features)
