@@ -23,7 +23,7 @@ from .stream import CodeRows, FloatRows, TrainingData, Window, inverse_std, nois
 from .tables import grid_steps
 
 PACED_VALUES = 1 << 22  # of a window, from which on its time says something
-NESTED_GRIDS = (225, 240, 241, 249, 253)  # steps of levels of planes, zipml_codec/nested.py, most with one step above the last
+NESTED_GRIDS = (224, 240, 248)  # steps of levels of planes, zipml_codec/nested.py
 OFF_GRID = 0.05  # steps that float32 may have moved a level off the byte grid
 
 

@@ -66,20 +66,11 @@ def _passes(
 
 
 def _divided(levels: NDArray[np.float32], bits: int, coarsest: int) -> NDArray[np.float32]:
-    """Each interval of the coarsest levels cut evenly. A level just above the last, which no value reaches, fills up the table.
-
-    Were it the last itself, a value on that would have the code of the table's end (FORMAT.md, section 1).
-    """
+    """Each interval of the coarsest levels cut evenly; the last level fills up the table."""
     parts, coarse, top = 2 ** (bits - coarsest), levels.astype(np.float64), top_code(bits, coarsest)
     fine = coarse[:, :-1, None] + np.diff(coarse, axis=1)[..., None] * (np.arange(parts) / parts)
-    steps = nested_steps(coarsest) << max(GRID_BITS - coarsest, 0) or BYTE_STEPS
-    last, spread = coarse[:, -1], coarse[:, -1] - coarse[:, 0]
-    above = last + np.where(spread > 0, spread / steps, np.maximum(1, np.abs(last) / 16))
-    above = np.minimum(above, np.finfo(np.float32).max).astype(np.float32)
-    above = np.maximum(above, np.nextafter(levels[:, -1], np.float32(np.inf)))
-    table = np.repeat(above[:, None], 2**bits, axis=1)
+    table = np.repeat(levels[:, -1:], 2**bits, axis=1)
     table[:, :top] = np.minimum(fine.reshape(len(levels), -1), coarse[:, -1:]).astype(np.float32)
-    table[:, top] = levels[:, -1]
     return np.maximum.accumulate(table, axis=1)
 
 
