@@ -66,6 +66,13 @@ DATASETS: dict[str, tuple[str, bool]] = {
 }
 
 
+def joined(parts: list[NDArray[np.uint8]], spare: int) -> NDArray[np.uint8]:
+    """Rows one after another, after `spare` undefined ones."""
+    rows = np.empty((spare + sum(map(len, parts)), parts[0].shape[1]), np.uint8)
+    np.concatenate(parts, out=rows[spare:])
+    return rows
+
+
 def raw(array: Any) -> memoryview:
     """An array's bytes."""
     contiguous: Any = np.ascontiguousarray(array)
@@ -413,11 +420,14 @@ class ContainerReader:
             self._check_planes(number, data)
         return unwoven(self.stored, self.precision, data, np.zeros(1, np.int64), np.array([number]), 1)
 
-    def read_chunks(self, numbers: NDArray[np.int64], threads: int) -> NDArray[np.uint8]:
-        """Rows of some chunks, one after another, uint8 (rows, stride); of planes, from a mapping and by several threads."""
+    def read_chunks(self, numbers: NDArray[np.int64], threads: int, spare: int = 0) -> NDArray[np.uint8]:
+        """Rows of some chunks, one after another, uint8 (spare + rows, stride), the first `spare` of them undefined.
+
+        Planes are unwoven from a mapping, by several threads.
+        """
         mapped = self._mapped() if self.stored.woven else None
         if mapped is None:
-            return np.concatenate([self.read_chunk(number) for number in numbers.tolist()])
+            return joined([self.read_chunk(number) for number in numbers.tolist()], spare)
         at, size = self.table[numbers, 0] - self.table[0, 0], self.stored.chunk_bytes // self.stored.bits * self.precision
         for number, offset in zip(numbers.tolist(), at.tolist(), strict=True):
             if not self._checked[number]:
@@ -425,7 +435,7 @@ class ContainerReader:
                     os.posix_fadvise(self._descriptor, int(self.table[number, 0]), size, os.POSIX_FADV_WILLNEED)
                 self.settle()
                 self._check_planes(number, mapped[offset : offset + size])
-        rows = unwoven(self.stored, self.precision, mapped, at, numbers, threads)
+        rows = unwoven(self.stored, self.precision, mapped, at, numbers, threads, spare)
         self.settle()
         return rows
 

@@ -121,8 +121,9 @@ def unwoven(
     offsets: NDArray[np.int64],
     numbers: NDArray[np.int64],
     threads: int,
+    spare: int = 0,
 ) -> NDArray[np.uint8]:
-    """Packed rows, of `precision` bits a code, of some chunks: uint8 (rows, stride).
+    """Packed rows, of `precision` bits a code, of some chunks: uint8 (spare + rows, stride), the first `spare` of them undefined.
 
     Parameters
     ----------
@@ -133,13 +134,13 @@ def unwoven(
         What the chunks' first planes are in.
     offsets, numbers : ndarray of shape (chunks,), int64
         Where in the buffer each chunk begins, and its number.
-    threads : int
+    threads, spare : int
     """
     firsts = numbers * header.chunk_rows
     counts = np.minimum(header.chunk_rows, header.rows - firsts)
-    packed = np.empty((int(counts.sum()), row_stride(header.features, precision)), np.uint8)
+    packed = np.empty((spare + int(counts.sum()), row_stride(header.features, precision)), np.uint8)
     weave.unweave_chunks(
         buffer, offsets, counts, (header.row_offset + firsts).astype(np.uint64), header.chunk_rows, header.shape[-1],
-        header.features, precision, precision - header.coarsest, header.seed, packed, threads,
+        header.features, precision, precision - header.coarsest, header.seed, packed[spare:], threads,
     )  # fmt: skip
     return packed

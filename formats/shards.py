@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ..errors import CorruptError, FormatError
 from ..kernels.mapping import Mapping
-from .container import DATASETS, MEMORY, Checks, ContainerReader, state_of
+from .container import DATASETS, MEMORY, Checks, ContainerReader, joined, state_of
 from .header import Header
 from .planes import at_precision, check_precision
 
@@ -314,8 +314,8 @@ class ShardedReader:
         first = number * self.header.chunk_rows
         return self.read_range(first, min(first + self.header.chunk_rows, self.header.rows))
 
-    def read_chunks(self, numbers: NDArray[np.int64], threads: int) -> NDArray[np.uint8]:
-        """Rows of some chunks of that one file, one after another, uint8 (rows, stride)."""
+    def read_chunks(self, numbers: NDArray[np.int64], threads: int, spare: int = 0) -> NDArray[np.uint8]:
+        """Rows of some chunks of that one file, as `ContainerReader.read_chunks`."""
         size, parts = self.header.chunk_rows, []
         for number in numbers.tolist():
             first, last = number * size, min((number + 1) * size, self.header.rows)
@@ -325,7 +325,7 @@ class ShardedReader:
                 parts.append(self.reader(shard).read_chunks(np.array([start // size]), threads))
             else:
                 parts.append(self.read_range(first, last))
-        return np.concatenate(parts)
+        return joined(parts, spare)
 
     def map_rows(self) -> NDArray[np.uint8] | None:
         """All shards mapped into one read-only array of rows, in order but apart: row `r` is row `places.of(r)` of the array.

@@ -220,9 +220,9 @@ class Dataset:
         """Packed rows of one chunk: uint8 (rows, stride)."""
         return self._file.read_chunk(number)
 
-    def read_chunks(self, numbers: NDArray[np.int64], threads: int) -> NDArray[np.uint8]:
-        """Packed rows of some chunks, one after another: uint8 (rows, stride)."""
-        return self._file.read_chunks(numbers, threads)
+    def read_chunks(self, numbers: NDArray[np.int64], threads: int, spare: int = 0) -> NDArray[np.uint8]:
+        """Packed rows of some chunks, one after another: uint8 (spare + rows, stride), the first `spare` of them undefined."""
+        return self._file.read_chunks(numbers, threads, spare)
 
     def at(self, precision: int) -> Dataset:
         """The same file opened once more, at a precision: `bits` of it are read of each value.

@@ -57,9 +57,10 @@ class MemoryRows(CodeRows):
         self.exact = (arrays["sample_rows"], arrays["sample_values"])
         self.name = "X"
 
-    def chunks(self, numbers: NDArray[np.int64], threads: int) -> NDArray[np.uint8]:
-        """Packed rows of some chunks, (m, stride)."""
-        return np.concatenate([self.chunk(number) for number in numbers.tolist()])
+    def chunks(self, numbers: NDArray[np.int64], threads: int, spare: int = 0) -> NDArray[np.uint8]:
+        """Packed rows of some chunks, (spare + m, stride)."""
+        undefined = np.empty((spare, self.packed.shape[1]), np.uint8)
+        return np.concatenate([undefined, *(self.chunk(number) for number in numbers.tolist())])
 
     def chunk(self, number: int) -> NDArray[np.uint8]:
         """Packed rows of one chunk, (m, stride)."""

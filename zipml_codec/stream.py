@@ -63,8 +63,8 @@ class TrainingData(Protocol):
     def chunk(self, number: int) -> NDArray[Any]:
         """Rows of one chunk, as the kernels hold them."""
 
-    def chunks(self, numbers: NDArray[np.int64], threads: int) -> NDArray[Any]:
-        """Rows of some chunks, one after another."""
+    def chunks(self, numbers: NDArray[np.int64], threads: int, spare: int = 0) -> NDArray[Any]:
+        """Rows of some chunks, one after another, after `spare` undefined ones."""
 
     def whole(self) -> NDArray[Any] | None:
         """All rows as one array that costs no memory of its own, or None."""
@@ -138,9 +138,9 @@ class CodeRows:
         """Packed rows of one chunk, (m, stride)."""
         return self._data.read_chunk(number)
 
-    def chunks(self, numbers: NDArray[np.int64], threads: int) -> NDArray[np.uint8]:
-        """Packed rows of some chunks, (m, stride)."""
-        return self._data.read_chunks(numbers, threads)
+    def chunks(self, numbers: NDArray[np.int64], threads: int, spare: int = 0) -> NDArray[np.uint8]:
+        """Packed rows of some chunks, (spare + m, stride)."""
+        return self._data.read_chunks(numbers, threads, spare)
 
     def whole(self) -> NDArray[np.uint8] | None:
         """All rows, mapped, where the file has them in one piece and they do not fit into one window anyway."""
@@ -256,9 +256,10 @@ class FloatRows:
         """Rows of one chunk, (m, features)."""
         return self._x[number * self.chunk_rows : (number + 1) * self.chunk_rows]
 
-    def chunks(self, numbers: NDArray[np.int64], threads: int) -> NDArray[np.float32]:
-        """Rows of some chunks, (m, features)."""
-        return np.concatenate([self.chunk(number) for number in numbers.tolist()])
+    def chunks(self, numbers: NDArray[np.int64], threads: int, spare: int = 0) -> NDArray[np.float32]:
+        """Rows of some chunks, (spare + m, features)."""
+        undefined = np.empty((spare, self.shape[1]), np.float32)
+        return np.concatenate([undefined, *(self.chunk(number) for number in numbers.tolist())])
 
     def whole(self) -> NDArray[np.float32]:
         """All rows."""
@@ -280,7 +281,7 @@ class FloatRows:
 
 
 class Window:
-    """Rows in memory: a buffer, and which of its rows to take, in order."""
+    """Rows in memory: a buffer, and which of its rows to take, in order. Before it, `room` may have some more rows' place."""
 
     def __init__(
         self,
@@ -289,12 +290,22 @@ class Window:
         numbers: NDArray[np.uint64] | None,
         order: NDArray[np.uintp],
         weights: NDArray[np.float32] | None = None,
+        room: NDArray[Any] | None = None,
     ) -> None:
         self.data, self.labels, self.numbers, self.order, self.weights = data, labels, numbers, order, weights
+        self.room = data if room is None else room
 
     def of(self, order: NDArray[np.uintp]) -> Window:
         """The same buffer in another order."""
-        return Window(self.data, self.labels, self.numbers, order, self.weights)
+        return Window(self.data, self.labels, self.numbers, order, self.weights, self.room)
+
+    def after(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """The buffer with rows before it: where there is room for them, nothing else is copied."""
+        start = len(self.room) - len(self.data) - len(rows)
+        if start < 0:
+            return np.concatenate([rows, self.data])
+        self.room[start : start + len(rows)] = rows
+        return self.room[start:]
 
 
 class Stream:
@@ -356,14 +367,14 @@ class Stream:
             self._numbers = numbers if self._places is None else self._places.spread(numbers)
         return self._numbers
 
-    def windows(self, epoch: int, *, test: bool = False, threads: int = 1) -> Iterator[Window]:
-        """Windows of an epoch's training rows, or of the test rows; `threads` make the order."""
+    def windows(self, epoch: int, *, test: bool = False, threads: int = 1, spare: int = 0) -> Iterator[Window]:
+        """Windows of an epoch's training rows, or of the test rows; `threads` make them, `spare` rows have room before each."""
         if test and not self.test_rows:
             return iter(())
-        made = self._windows(epoch, test, threads)
+        made = self._windows(epoch, test, threads, spare)
         return read_ahead(made) if self.data.cold and not self.small else made
 
-    def _windows(self, epoch: int, test: bool, threads: int) -> Iterator[Window]:
+    def _windows(self, epoch: int, test: bool, threads: int, spare: int) -> Iterator[Window]:
         data, rows = self.data, self.data.shape[0]
         if self._all_rows(threads) is not None:
             yield from self._mapped(epoch, test, threads)
@@ -371,13 +382,14 @@ class Stream:
         order = EpochOrder(rows, data.chunk_rows, data.row_bytes, self.seed, epoch)
         for number in range(order.windows):
             chunks = order.units_of(number, number + 1)
-            buffer = data.chunks(chunks, threads)
+            room = data.chunks(chunks, threads, spare)
+            buffer = room[spare:]
             places = order.shuffle(np.arange(len(buffer), dtype=np.uint64), number)
             listed = (chunks[:, None] * order.unit + np.arange(order.unit)).reshape(-1)
             numbers: NDArray[np.uint64] = listed[listed < rows].astype(np.uint64)
             weights = None if data.weights is None else data.weights[numbers]
             order_ = self._part(places, numbers, test)
-            yield Window(buffer, data.labels[numbers], self._row_numbers(numbers), order_, weights)
+            yield Window(buffer, data.labels[numbers], self._row_numbers(numbers), order_, weights, room)
 
     def _mapped(self, epoch: int, test: bool, threads: int) -> Iterator[Window]:
         """Windows of one array: orders of its rows, several windows in one."""
@@ -413,7 +425,7 @@ class Stream:
             Of making the order.
         """
         left: Window | None = None
-        for window in self.windows(epoch, threads=threads):
+        for window in self.windows(epoch, threads=threads, spare=batch):
             if left is not None and len(left.order):
                 window = _join(left, window)
             whole = len(window.order) // batch * batch
@@ -459,7 +471,7 @@ def _join(left: Window, window: Window) -> Window:
     few = _picked(left, left.order)
     numbers = _joined([few.numbers, window.numbers])
     weights = _joined([few.weights, window.weights])
-    data, labels = np.concatenate([few.data, window.data]), np.concatenate([few.labels, window.labels])
+    data, labels = window.after(few.data), np.concatenate([few.labels, window.labels])
     return Window(data, labels, numbers, np.concatenate([few.order, window.order + np.uintp(len(few.data))]), weights)
 
 
