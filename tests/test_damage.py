@@ -199,16 +199,16 @@ SAFE = (replaced, removed, touched)
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("zstd", [None, 3], ids=["plain", "zstd"])
+@pytest.mark.parametrize("kind", [{}, {"zstd": 3}, {"layout": "weave"}], ids=["plain", "zstd", "weave"])
 @pytest.mark.parametrize("read", ["before", "after"])
-def test_a_file_that_changes_under_a_reader(tmp_path, small_chunks, change, zstd, read):
+def test_a_file_that_changes_under_a_reader(tmp_path, small_chunks, change, kind, read):
     """Old data or an error, also of chunks that were checked before. Who takes a file's name does not touch its readers."""
     path = tmp_path / "f.zipml.h5"
-    make(tmp_path / "other", seed=1, zstd=zstd).close()
+    make(tmp_path / "other", seed=1, **kind).close()
     few = [3, 0, 4]  # of the first chunk, whose bytes every change touches but those of a name
     ways = [lambda data: data.decode(), lambda data: data.decode(few), lambda data: data[2], lambda data: data.labels]
     ways += [lambda data: next(data.batches(ROWS)).X, lambda data: data._file.read_rows("labels", 1, 5)]
-    make(tmp_path / "before", zstd=zstd).close()
+    make(tmp_path / "before", **kind).close()
     for way in ways:
         shutil.copy(tmp_path / "before", path)
         with zipml.open(path) as data:
@@ -224,21 +224,22 @@ def test_a_file_that_changes_under_a_reader(tmp_path, small_chunks, change, zstd
             data.close()
 
 
+@pytest.mark.parametrize("kind", [{}, {"layout": "weave", "bits": 4}], ids=["plain", "weave"])
 @pytest.mark.parametrize("change", [overwritten, rewritten, cut_off, emptied, replaced, removed, chunk_swapped])
-def test_a_mapped_file_that_changes_between_windows(tmp_path, monkeypatch, change):
+def test_a_mapped_file_that_changes_between_windows(tmp_path, monkeypatch, change, kind):
     """Training maps large files. Truncation under a mapping is SIGBUS to others; in place, it changes numbers silently."""
     monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 1 << 14)
     monkeypatch.setattr("zipml_codec.stream.KEPT_BYTES", 0)
     monkeypatch.setattr("zipml_codec.stream.PIECE_BYTES", 0)
     monkeypatch.setattr("zipml_codec.order.WINDOW_BYTES", 1)
     rows, path = 40_000, tmp_path / "f.zipml.h5"
-    make(tmp_path / "other", seed=1, rows=rows).close()
-    make(path, rows=rows).close()
+    make(tmp_path / "other", seed=1, rows=rows, **kind).close()
+    make(path, rows=rows, **kind).close()
     options = {"epochs": 3, "batch": 128, "threads": 2, "step": 0.01}
     expected = zipml.train(path, **options)
     with zipml.open(path) as data:
         data.verify()
-        assert data.map_rows() is not None
+        assert data._file.span is not None
         seen = []
 
         def after(entry):
