@@ -90,6 +90,7 @@ def container_seeds():
         (None, ["é"] * 5, {"bits": 8, "samples": 1, "levels": "optimal", "zstd": 1}),
         (None, None, {"bits": 1, "samples": 1, "levels": "uniform"}),
         (np.stack([y, -y], axis=1), None, {"keep": kept}),
+        (y, list("abcde"), {"layout": "weave", "bits": 5}),
     ]:
         source = (array_source(X, labels, "X", names), None) if names else (X, labels)
         zipml.compress(*source, path=path, overwrite=True, **options).close()
@@ -121,6 +122,7 @@ def state(path):
                 len(list(data.batches(7))),
                 data[-1].tolist(),
                 data[[3, 1, 3]].tolist(),
+                [data.at(bits).decode().tobytes() for bits in data.noises],
             )
         )
         data.verify()
