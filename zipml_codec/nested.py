@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .codec import Codec
-from .errors import DataError, OptionError
+from .errors import DataError, LevelError, OptionError
 from .formats.planes import top_code
 from .statistics import ColumnStatistics
 from .tables import LevelTable, ends_of, optimal_table
@@ -47,9 +47,13 @@ def nested_codec(
 
 def _beyond(low: NDArray[np.float32], high: NDArray[np.float32], bits: int, top: int) -> NDArray[np.float32]:
     """Where 2**bits - 1 intervals end of which `top` reach from `low` to `high`: no value up to `high` has a code above `top`."""
-    end = (low + (high.astype(np.float64) - low) * ((2**bits - 1) / top)).astype(np.float32)
-    while (above := _passes(low, high, end, bits, top)).any():
-        end = np.where(above, np.nextafter(end, np.float32(np.inf)), end)
+    with np.errstate(over="ignore"):
+        end = (low + (high.astype(np.float64) - low) * ((2**bits - 1) / top)).astype(np.float32)
+        while (above := _passes(low, high, end, bits, top)).any():
+            end = np.where(above, np.nextafter(end, np.float32(np.inf)), end)
+    if np.isinf(end).any():
+        feature = int(np.argmax(np.isinf(end)))
+        raise LevelError(f"levels of feature {feature} reach beyond what float32 holds: rescale the feature", feature)
     return np.asarray(end, np.float32)
 
 
