@@ -1276,6 +1276,21 @@ def test_a_file_s_own_levels_serve_its_data_again(levels, seed):
     np.testing.assert_array_equal(one.arrays["plane_noise"], other.arrays["plane_noise"])
 
 
+@pytest.mark.parametrize(
+    "kind", [{}, {"levels": "uniform"}, {"coarsest": 7}, {"levels": "uniform", "coarsest": 8}], ids=str
+)
+def test_columns_at_the_ends_of_float32(kind):
+    """The levels above the last are finite, and above it; where there are none, one line says which column it is."""
+    for column in ([-3.4e38, -3.3e38], [3.4e38] * 2, [1, 1.0000001], [-0.0, 0, 1], [1e7, 1e7 + 1], [0, 1e-30]):
+        X = np.array(column, np.float32)[:, None]
+        zipml.compress(X, path="f", layout="weave", overwrite=True, **kind).close()
+        check_file("f", X)
+    for column, says in (([-3e38, 3e38], "too wide"), ([0, 1e-45], "too narrow"), ([0, 3.4028235e38], "too wide")):
+        if says == "too narrow" or kind.get("levels") == "uniform" or column[0]:
+            with pytest.raises(DataError, match=rf"^X: column 0: the range [^\n]* is {says} for float32 levels[^\n]*$"):
+                zipml.compress(np.float32([column]).T, path="g", layout="weave", **kind | {"coarsest": 2})
+
+
 # ---- The command ----
 
 
