@@ -28,7 +28,7 @@ from ..arrays import row_stride
 from ..errors import CorruptError, FormatError, OptionError
 from ..kernels import checksums
 from ..kernels.mapping import Mapping
-from .header import Header
+from .header import PAGE, Header
 from .planes import arrays_at, at_precision, check_precision, unwoven
 from .seal import Image, Seal, first_damage, read_at, read_copy, read_seal, read_skeleton
 
@@ -40,7 +40,6 @@ except ImportError:  # Windows
 VERSION = 1
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 HEAD_BYTES = 1 << 16  # in which a file of ours, whatever else it lacks, names its datasets
-PAGE = 4096
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 4 << 30
 ZSTD_FILTER = 32015
 ROW_STEP = 1 << 20  # bytes of rows that are read together

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..arrays import row_stride
 
 CHUNK_BYTES = 2 << 20
+PAGE, ALIGNED = 4096, 16 * 4096  # objects of at least so many bytes begin at a page
 ROUND_ROWS = 16  # rows of a chunk are a multiple of this where there are many: kernels take 16 together
 
 
@@ -75,7 +77,17 @@ def disk_row(features: int, bits: int, layout: str) -> int:
 
 
 def chunk_rows_for(rows: int, size: int) -> int:
-    """Rows, of `size` bytes each, of a chunk: about CHUNK_BYTES, cut evenly so that the last chunk is almost full."""
+    """Rows, of `size` bytes each, of a chunk: about CHUNK_BYTES, cut evenly so that the last chunk is almost full.
+
+    Whole pages, where some number of rows leaves the last chunk full but for a 32nd of all: large chunks begin at pages, and
+    only those that follow one another without gaps can be mapped as one array.
+    """
     most = max(1, CHUNK_BYTES // size)
     even = -(-rows // -(-rows // most))
-    return min(-(-even // ROUND_ROWS) * ROUND_ROWS, rows) if even >= 16 * ROUND_ROWS else even
+    chunk = min(-(-even // ROUND_ROWS) * ROUND_ROWS, rows) if even >= 16 * ROUND_ROWS else even
+    if size * chunk < ALIGNED or size * chunk % PAGE == 0 or chunk == rows:
+        return chunk
+    step = max(ROUND_ROWS, PAGE // math.gcd(PAGE, size))
+    paged = range(max(-(-most // (2 * step)), 1) * step, min(2 * most + 1, rows), step)
+    best = min(paged, key=lambda count: (-rows % count, abs(count - chunk)), default=chunk)
+    return best if -rows % best <= rows // 32 else chunk

@@ -21,7 +21,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from ..errors import CorruptError, FormatError, ZipMLError
-from .container import EXACT, PAGE, SIGNATURE, ContainerReader, chunk_table
+from .container import EXACT, SIGNATURE, ContainerReader, chunk_table
+from .header import PAGE
 from .seal import Image, Seal, read_at, read_copy, read_seal, read_skeleton
 
 NEEDED = ("levels", "digests")  # without which no code has a meaning, and no chunk can be trusted

@@ -24,7 +24,6 @@ from ..errors import OutputError
 from ..kernels import checksums, weave
 from .container import (
     DATASETS,
-    PAGE,
     VERSION,
     ZSTD_FILTER,
     ContainerReader,
@@ -34,7 +33,7 @@ from .container import (
     own_ranges,
     raw,
 )
-from .header import Header
+from .header import ALIGNED, PAGE, Header
 from .output import disk_errors, write_at
 from .partial import Partial
 from .planes import plane_noise, woven
@@ -159,7 +158,7 @@ class ContainerWriter:
             self._sink,
             "w",
             libver=("earliest", "v110"),
-            alignment_threshold=16 * PAGE,
+            alignment_threshold=ALIGNED,
             alignment_interval=PAGE,
         )
         self._file = file

@@ -18,6 +18,7 @@ from sealing import edited, outside, seal, unseal
 from zipml_codec import Dataset, compress
 from zipml_codec import open as open_file
 from zipml_codec.errors import CorruptError, FormatError
+from zipml_codec.formats import header
 from zipml_codec.formats.arrays import array_source
 from zipml_codec.formats.columns import Options
 
@@ -463,9 +464,46 @@ def test_a_dataset_without_locks(tmp_path):
 def test_chunks_of_large_files_follow_one_another(tmp_path, monkeypatch):
     """HDF5 would put its index between them, beyond 64, and rows could not be mapped: training copied them, many times slower."""
     monkeypatch.setattr("zipml_codec.formats.header.CHUNK_BYTES", 1 << 16)
-    X = np.arange(130 * 1024, dtype=np.float32)[:, None] % 200 + np.zeros(64, np.float32)
+    X = np.arange(260 * 1024, dtype=np.float32)[:, None] % 200 + np.zeros(64, np.float32)
     data = compress(X, path=tmp_path / "f", bits=8, samples=1, levels="uniform")
     mapped = data.map_rows()
-    assert data.chunks == 130 and mapped is not None
+    assert data.chunks > 100 and mapped is not None
     np.testing.assert_array_equal(mapped[: len(X)], data.packed())
     data.verify()
+
+
+@pytest.mark.parametrize(("features", "layout"), [(200, "rows"), (200, "weave"), (331, "rows")])
+def test_large_files_can_be_mapped_whatever_the_features(tmp_path, features, layout):
+    """Chunks of whole pages, where that costs at most a 32nd; else they begin at pages, with gaps between them."""
+    rows = 20_000_000 // features
+    X = np.arange(rows, dtype=np.float32)[:, None] % 7 + np.zeros(features, np.float32)
+    data = compress(X, path=tmp_path / "f", bits=8, samples=1, levels="uniform", layout=layout)
+    assert data.chunks > 1 and data._file.stored.chunk_bytes % 4096 == 0
+    assert (np.diff(data._file.table[:, 0]) == data._file.stored.chunk_bytes).all()
+    assert data.chunks * data.chunk_rows - rows <= rows // 32
+
+
+def test_chunks_of_files_beyond_64_mib_are_whole_pages():
+    for features, bits in itertools.product([*range(1, 600), *range(600, 5000, 37)], range(1, 9)):
+        for layout in ("rows", "weave") if bits in (4, 8) else ("rows",):  # others: where they do not fill pages too soon
+            size = header.disk_row(features, bits, layout)
+            rows = -(-(2**26) // size) + features % 1000
+            chunk = header.chunk_rows_for(rows, size)
+            assert chunk * size % 4096 == 0 and 2**20 <= chunk * size <= 2**22 and -rows % chunk <= rows // 32
+
+
+def test_rows_of_a_chunk_are_those_of_the_specification():
+    def specified(K, size):
+        most = max(1, 2**21 // size)
+        even = -(-K // -(-K // most))
+        R = even if even < 256 else min(-(-even // 16) * 16, K)
+        unit = max(16, 4096 // int(np.gcd(4096, size)))
+        multiples = [at for at in range(unit, 2 * most + 1, unit) if 2 * at >= most and at < K]
+        if R * size < 2**16 or R * size % 4096 == 0 or R == K or not multiples:
+            return R
+        least = min(-K % at for at in multiples)
+        return min((abs(at - R), at) for at in multiples if -K % at == least)[1] if least <= K // 32 else R
+
+    rng = np.random.default_rng(0)
+    for K, size in zip(10 ** rng.uniform(0, 9, 1000), 2 ** rng.uniform(0, 23, 1000), strict=True):
+        assert header.chunk_rows_for(int(K), int(size)) == specified(int(K), int(size))
