@@ -214,7 +214,7 @@ KINDS += [{"levels": "uniform", "shared_levels": True}, {"levels": "optimal", "g
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_files_are_those_of_the_specification(bits, kind):
     X = table(30, 8)
-    for coarsest in range(1, bits + 1):
+    for coarsest in range(1, bits + 1, 1 if len(kind) == 1 else 3):
         with chunks_of(11 * bits):
             zipml.compress(
                 X, path="f", layout="weave", bits=bits, coarsest=coarsest, seed=bits, overwrite=True, **kind
