@@ -141,7 +141,7 @@ def check_levels(file, X):
         inverse = np.where((hi - low) * inverse < codes, np.nextafter(inverse, np.float32(np.inf)), inverse)
         assert ((high - low) * np.where(span > 0, inverse, np.float32(0)) <= top).all()
         meant = low + (high.astype(np.float64) - low) * (codes / top)
-        assert (np.abs(hi - meant) <= 4 * (np.spacing(np.maximum(np.abs(hi), np.abs(low))) + 2.0**-24 * span)).all()
+        assert (np.abs(hi - meant) <= 4 * (2.0**-23 * np.maximum(np.abs(hi), np.abs(low)) + 2.0**-24 * span)).all()
         return
     w, coarse = 2 ** (b - P), L[:, : top + 1 : 2 ** (b - P)].astype(np.float64)
     for j, i in product(range(2**P - 1), range(w)):
@@ -202,7 +202,7 @@ def check_noise(file, X, codes):
     at = np.clip((grid[:, None, :] <= exact.T[:, :, None]).sum(axis=2) - 1, 0, file.top)  # (features, rows)
     below, above = (np.take_along_axis(grid, np.minimum(at + i, 2**file.bits - 1), axis=1).T for i in (0, 1))
     direct = np.maximum((above - exact) * (exact - below), 0).mean(axis=0)
-    fuzz = 1e-3 * direct + 4 * np.spacing(np.float32(np.abs(grid).max(axis=1))) * (grid[:, -1] - grid[:, 0])
+    fuzz = 1e-3 * direct + 2.0**-21 * np.abs(grid).max(axis=1) * (grid[:, -1] - grid[:, 0])
     assert (np.abs(direct - file.arrays["noise"]) <= fuzz).all()
 
 
@@ -1239,6 +1239,16 @@ def test_levels_of_a_lower_precision_are_nested_at_a_higher_one(files):
         np.testing.assert_array_equal(data.codes(), old.codes())
         for p in (5, 7):
             np.testing.assert_array_equal(data.noises[p], old.noises[p])
+
+
+@pytest.mark.parametrize("levels", ["uniform", "optimal"])
+def test_values_are_clipped_to_what_leaves_room(levels):
+    X, _ = regression(300, 6)
+    zipml.compress(X, path="f", layout="weave", levels=levels).close()
+    with zipml.compress(X * np.float32(1.5), path="g", layout="weave", levels="f", clip=True) as data, zipml.open("f") as old:
+        assert data.clipped.sum() > 0 and data.codes().max() == data.intervals
+        assert (data.high <= old.high + 1e-5 * (old.high - old.low)).all() and (data.low >= old.low).all()
+        data.verify()
 
 
 def test_given_levels_must_leave_room(files, refused):

@@ -29,7 +29,7 @@ from .formats.sources import Source
 from .formats.writer import ContainerWriter
 from .interrupts import Interrupts
 from .journal import Journal, files_of, identity
-from .nested import check_nested, nested_codec
+from .nested import check_nested, greatest, nested_codec
 from .parts import ShardStatistics
 from .passes import Learnt, Outline, encode, learn
 from .progress import Progress, no_progress
@@ -208,7 +208,10 @@ def compress_with_report(
     workers = thread_count(request.threads)
     bars = progress if callable(progress) else Progress.on_terminal if progress else no_progress
     given, names = given_levels(request)
-    clip = (given.bounds[:, 0], given.bounds[:, -1]) if given is not None and request.clip else None
+    clip = None
+    if given is not None and request.clip:
+        planes = request.layout == "weave" and given.bits >= request.least
+        clip = given.bounds[:, 0], greatest(given, request.least) if planes else given.bounds[:, -1]
     if shard_rows is not None:
         shard_rows = check_integer("shard_rows", shard_rows, 1)
     with ExitStack() as stack:

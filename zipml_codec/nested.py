@@ -78,6 +78,15 @@ def _divided(levels: NDArray[np.float32], bits: int, coarsest: int) -> NDArray[n
     return np.maximum.accumulate(table, axis=1)
 
 
+def greatest(codec: Codec, coarsest: int) -> NDArray[np.float32]:
+    """The greatest value of each feature, or of all where they share levels, that leaves room for the dither."""
+    top = top_code(codec.bits, coarsest)
+    last, ends = codec.levels[:, top], codec.bounds[:, [0, -1]]
+    while codec.is_uniform and (above := _passes(ends[:, 0], last, ends[:, 1], codec.bits, top)).any():
+        last = np.where(above, np.nextafter(last, np.float32(-np.inf)), last)
+    return np.asarray(last, np.float32)
+
+
 def check_nested(codec: Codec, coarsest: int, high: NDArray[np.float32]) -> None:
     """Refuse given levels that are not nested, or data above the last that leaves room for the dither.
 
