@@ -89,5 +89,4 @@ def chunk_rows_for(rows: int, size: int) -> int:
         return chunk
     step = max(ROUND_ROWS, PAGE // math.gcd(PAGE, size))
     paged = range(max(-(-most // (2 * step)), 1) * step, min(2 * most + 1, rows), step)
-    best = min(paged, key=lambda count: (-rows % count, abs(count - chunk)), default=chunk)
-    return best if -rows % best <= rows // 32 else chunk
+    return min((count for count in paged if -rows % count <= rows // 32), key=lambda count: abs(count - chunk), default=chunk)

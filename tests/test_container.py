@@ -498,11 +498,10 @@ def test_rows_of_a_chunk_are_those_of_the_specification():
         even = -(-K // -(-K // most))
         R = even if even < 256 else min(-(-even // 16) * 16, K)
         unit = max(16, 4096 // int(np.gcd(4096, size)))
-        multiples = [at for at in range(unit, 2 * most + 1, unit) if 2 * at >= most and at < K]
-        if R * size < 2**16 or R * size % 4096 == 0 or R == K or not multiples:
+        fit = [at for at in range(unit, 2 * most + 1, unit) if 2 * at >= most and at < K and -K % at <= K // 32]
+        if R * size < 2**16 or R * size % 4096 == 0 or R == K or not fit:
             return R
-        least = min(-K % at for at in multiples)
-        return min((abs(at - R), at) for at in multiples if -K % at == least)[1] if least <= K // 32 else R
+        return min((abs(at - R), at) for at in fit)[1]
 
     rng = np.random.default_rng(0)
     for K, size in zip(10 ** rng.uniform(0, 9, 1000), 2 ** rng.uniform(0, 23, 1000), strict=True):
