@@ -169,7 +169,8 @@ class Sidecar:
             or not (np.isfinite(self.low) & np.isfinite(self.high) & (self.low <= self.high)).all()
             or not (math.isfinite(self.label_scale) and self.label_scale)
             or not (self.columns is None or len(self.columns) == self.data_features)
-            or not all(isinstance(name, str) for name in self.columns or ())
+            or not all(isinstance(name, str) for name in (*(self.columns or ()), "" if self.label is None else self.label))
+            or abs(self.rows - self.data_rows) >= (GROUP if mlweaving else 1)
             or not isinstance(self.source, dict)
         ):
             raise ValueError

@@ -113,9 +113,9 @@ def test_reader_refuses(tmp_path):
             ("layout", "x"), ("bits", 3), ("rows", 0), ("rows", True), ("low", [0.0]), ("high", [0.0, float("nan"), 1.0]),
             ("features", 9000), ("features", 2), ("indices", "1"), ("top", 9), ("columns", ["a"]),
             ("columns", [1, 2, 3]), ("label_scale", 0.0),
-            ("source", None),
+            ("source", None), ("label", 5), ("data_rows", 1), ("data_rows", 2**63),
         ]),
-        ({"rows": 3}, CorruptError, "128 bytes, not the 192"),
+        ({"rows": 3, "data_rows": 3}, CorruptError, "128 bytes, not the 192"),
         ({"image": None}, CorruptError, "digest"),
     ]:  # fmt: skip
         beside.write_text(json.dumps(json.loads(text) | change))
@@ -565,7 +565,10 @@ def test_an_image_with_levels_above_its_top(tmp_path):
     path = put(tmp_path, about(source=source_of(3)), lines)
     with pytest.raises(CorruptError, match="a level is above 8"):
         import_image(path, tmp_path / "a.h5")
-    for change in [{"samples": 4}, {"samples": 1}, {"rounding": "x"}, {"mean": [0.0]}, {"seed": -1}, {"row_offset": None}]:
+    for change in [
+        *({"samples": samples} for samples in (4, 1, 0, -2, 2.0, "2", [2], 10**400)),
+        {"rounding": "x"}, {"mean": [0.0]}, {"seed": -1}, {"row_offset": None},
+    ]:  # fmt: skip
         path = put(tmp_path, about(source=source_of(3, **change)), golden_lines())
         with pytest.raises(CorruptError, match="damaged"):
             import_image(path, tmp_path / "a.h5")

@@ -142,10 +142,11 @@ def _outline(image: Image, zstd: int) -> tuple[Codec, Header, dict[str, NDArray[
     source, features = image.source, image.data_features
     shown = slice(0, 1 if source["shared_levels"] else None)
     low, high = (ends[shown].astype(np.float32) for ends in (image.low, image.high))
-    codec = hardware_codec(low, high, image.top, source["samples"], source["rounding"], features)
-    known = {name: np.array(source[said], np.float64) for said, name in STATISTICS.items()}
     pairs = image.layout == "harp"
-    if source["samples"] % (1 + pairs) or source["samples"] > (2 * image.indices if pairs else 1):
+    samples = check_integer("samples", source["samples"], 1 + pairs, 2 * image.indices if pairs else 1)
+    codec = hardware_codec(low, high, image.top, samples, source["rounding"], features)
+    known = {name: np.array(source[said], np.float64) for said, name in STATISTICS.items()}
+    if samples % (1 + pairs):
         raise ValueError
     if not all(array.shape == (features,) and np.isfinite(array).all() for array in known.values()):
         raise ValueError
