@@ -193,6 +193,8 @@ class ContainerReader:
             raise FormatError(f"{path} is a folder, not a zipml file")
         if not path.exists():
             raise FormatError(f"{path}: there is no such file")
+        if path.is_fifo():  # opening it would wait for whoever writes to it
+            raise FormatError(f"{path} is a pipe, not a zipml file")
         try:
             self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
             share_lock(self._descriptor, locking)

@@ -228,6 +228,8 @@ def open_image(path: str | PathLike[str], check: bool = True) -> Image:
 def read_sidecar(path: Path) -> tuple[Sidecar, dict[str, Any]]:
     """What is said of the image at `path`, and the whole JSON object."""
     place = sidecar_of(path)
+    if place.is_fifo():  # opening it would wait for whoever writes to it
+        raise FormatError(f"{place} is a pipe, not the description of an image")
     try:
         text = place.read_bytes()
     except OSError as error:
@@ -250,6 +252,8 @@ def read_sidecar(path: Path) -> tuple[Sidecar, dict[str, Any]]:
 
 def _mapped(path: Path, said: Any, size: int, dtype: str, check: bool) -> NDArray[Any]:
     """A file as an array, after a look at its size and digest."""
+    if path.exists() and not path.is_file():
+        raise FormatError(f"{path} is a folder, a device or a pipe, not an image's file")
     try:
         there = path.stat().st_size
         if there != size:

@@ -2,6 +2,9 @@
 
 import errno
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -132,6 +135,18 @@ def test_reader_refuses(tmp_path):
     path.unlink()
     with pytest.raises(FormatError, match="cannot read it"):
         open_image(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+@pytest.mark.parametrize("name", ["a.bin", "a.bin.json"])
+def test_pipes_are_refused_not_waited_for(tmp_path, name):
+    path = put(tmp_path, about(), golden_lines())
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    command = "import sys, zipml_codec as z; z.train_on_board(sys.argv[1]) if sys.argv[2] else z.open_image(sys.argv[1])"
+    for train in ("", "train"):
+        done = subprocess.run([sys.executable, "-c", command, path, train], capture_output=True, text=True, timeout=60)
+        assert "FormatError" in done.stderr and "a pipe" in done.stderr
 
 
 # ---- the kernels ----

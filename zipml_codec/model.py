@@ -188,6 +188,8 @@ def is_compressed(path: Path) -> bool:
 
     if is_sharded(path):
         return True
+    if path.is_fifo():  # opening it would wait for whoever writes to it
+        return False
     try:
         with path.open("rb") as file:
             if file.read(8) != b"\x89HDF\r\n\x1a\n":
