@@ -457,6 +457,11 @@ def files_of(reader: Reader, first: int, last: int) -> Iterator[tuple[ContainerR
             yield reader.reader(shard), start, end
 
 
+def files_at(path: Path) -> list[Path]:
+    """The files that a zipml file, or a folder of shards, is read from."""
+    return [path / MANIFEST, *(path / shard.file for shard in read_manifest(path).shards)] if is_sharded(path) else [path]
+
+
 def open_reader(path: Path, locking: bool | None = None, precision: int | None = None) -> Reader:
     """A reader of a zipml file, or of a folder of shards, at a precision."""
     return (ShardedReader if path.is_dir() else ContainerReader)(path, locking, precision)

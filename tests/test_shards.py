@@ -485,3 +485,18 @@ def test_labels_and_kept_columns():
     for name in both.kept:
         np.testing.assert_array_equal(both.kept[name], np.concatenate([one.kept[name], wide.kept[name]]))
     both.verify()
+
+
+def test_outputs_take_no_place_of_a_shard_that_is_read(tmp_path):
+    X = np.random.default_rng(0).standard_normal((64, 3)).astype(np.float32)
+    zipml.compress(X, path=tmp_path / "a", shard_rows=32, levels="harp:4").close()
+    before = {path: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    shard = next(path for path in before if path.suffix == ".h5")
+    for work in (
+        lambda: zipml.export.decompress(tmp_path / "a", shard, overwrite=True),
+        lambda: zipml.export_image(tmp_path / "a", shard, "harp", overwrite=True),
+        lambda: zipml.export_image(tmp_path / "a", tmp_path / "a" / "manifest", "harp", overwrite=True),
+    ):
+        with pytest.raises(OutputError, match="is what is read"):
+            work()
+    assert {path: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before

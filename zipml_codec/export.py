@@ -24,6 +24,7 @@ from .errors import DataError, OptionError
 from .formats.arrays import array_source
 from .formats.output import check_apart, check_output, disk_errors, sync_folder, write_at
 from .formats.readers import open_source
+from .formats.shards import files_at
 from .formats.sources import Source
 from .kept import to_bytes
 from .labels import choose_label, label_title
@@ -162,7 +163,7 @@ def decompress(
     bars = Progress.on_terminal if progress else no_progress
     write = {".npy": _write_npy, ".csv": _write_csv}.get(extension, _write_h5)
     for path in paths:
-        check_apart(path, [dataset.path])
+        check_apart(path, files_at(dataset.path))
     with outputs(paths, overwrite) as files, bars("decompressing", dataset.shape[0], None) as bar:
         write(dataset, _chunks(dataset, exact, bar), files)
     return paths

@@ -36,6 +36,7 @@ from .formats.fpga import (
     zero_features,
 )
 from .formats.output import check_apart
+from .formats.shards import files_at
 from .hardware import code_bits, hardware_codec, hardware_form, hardware_intervals, tops_of
 from .kernels import codes as codes_kernel
 from .kernels import images as kernel
@@ -154,7 +155,7 @@ def export_image(
     fixed = None if labels is None else _stored(layout, labels[: work.about.rows], scale, dataset)
     paths = [target, sidecar_of(target), *([labels_of(target)] if layout == "mlweaving" else [])]
     for place in paths:
-        check_apart(place, [dataset.path])
+        check_apart(place, files_at(dataset.path))
     bars: Callable[..., Progress] = Progress.on_terminal if progress else no_progress
     about = work.about
     with outputs(paths, overwrite) as files, bars("exporting", about.rows * about.indices, None) as bar:
