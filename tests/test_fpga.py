@@ -629,6 +629,8 @@ def test_commands(tmp_path, capsys, monkeypatch):
         assert code == 0 and list(json.loads(out)["written"]) == [target]
     assert run(capsys, "compress", "m.npz", "--label", "y", "-o", "m.h5")[0] == 0
     assert run(capsys, "verify", "b.h5")[0] == 0
+    for name in ("w.npy", "v.labels.npy"):
+        assert run(capsys, "export", "a.h5", "--layout", "mlweaving", "-o", name)[0] == 0
     for arguments, says in [
         (["export", "a.h5", "--layout", "harp", "-o", "a.bin"], "a.bin exists"),
         (["export", "a.h5", "--layout", "harp", "-o", "c.bin", "--range", "10"], "--range must be 01"),
@@ -639,6 +641,9 @@ def test_commands(tmp_path, capsys, monkeypatch):
         (["import", "a.bin", "-o", "b.h5"], "b.h5 exists"),
         (["import", "a.bin", "-o", "a.bin", "--overwrite"], "is what is read"),
         (["import", "a.npz", "-o", "c.h5"], "a.npz.json"),
+        (["import", "m.bin", "-o", "c.npz", "--zstd", "3"], "leave it out"),
+        (["import", "w.npy", "-o", "w.labels.npy", "--overwrite"], "is what is read"),
+        (["import", "v.labels.npy", "-o", "v.npy", "--overwrite"], "is what is read"),
     ]:
         code, out, err = run(capsys, *arguments)
         assert code == 2 and not out and says in err and len(err.splitlines()) == 1, err

@@ -18,7 +18,7 @@ from .codec import Codec
 from .errors import CorruptError, OptionError
 from .export import Output, npy_header, outputs
 from .formats.container import check_zstd, encode_names
-from .formats.fpga import GROUP, LABEL_UNIT, Image, open_image, row_kernel, sidecar_of
+from .formats.fpga import GROUP, LABEL_UNIT, Image, labels_of, open_image, row_kernel, sidecar_of
 from .formats.header import Header, chunk_rows_for
 from .formats.output import check_apart, disk_errors
 from .formats.partial import Partial
@@ -87,16 +87,23 @@ def import_image(
         raise OptionError(
             f"{target}: an image of mlweaving has values of 32 bits, not codes: name an .npy or .npz, for `zipml compress`"
         )
+    if opened.layout == "mlweaving" and zstd is not None:
+        raise OptionError(f"{target}: zstd compresses the codes of a zipml file, not arrays: leave it out (--zstd)")
     if opened.layout != "mlweaving" and arrays:
         raise OptionError(f"{target}: an image of {opened.layout} has codes: name a zipml file, for `zipml decompress`")
-    for place in (source, sidecar_of(source)):
-        check_apart(target, [place])
+    for place in (target, labels_beside(target)) if arrays else (target,):
+        check_apart(place, [source, sidecar_of(source), labels_of(source)])
     bars: Callable[..., Progress] = Progress.on_terminal if progress else no_progress
     with bars("importing", opened.data_rows, None) as bar:
         if opened.layout == "mlweaving":
             return _write_arrays(opened, target, overwrite, workers, bar)
         _write_codes(opened, target, check_zstd(zstd), overwrite, workers, bar)
     return [target]
+
+
+def labels_beside(path: Path) -> Path:
+    """Where the labels of rows in .npy go."""
+    return path.with_name(f"{path.stem}.labels.npy")
 
 
 def _labels(image: Image) -> NDArray[np.float32] | None:
@@ -206,7 +213,7 @@ def _write_arrays(image: Image, target: Path, overwrite: bool, threads: int, bar
     labels, shape = _labels(image), (min(image.rows, image.data_rows), image.data_features)
     labels = None if labels is None else labels[: shape[0]]
     zipped = target.suffix.lower() == ".npz"
-    paths = [target] if zipped or labels is None else [target, target.with_name(f"{target.stem}.labels.npy")]
+    paths = [target] if zipped or labels is None else [target, labels_beside(target)]
     with outputs(paths, overwrite) as files:
         if zipped:
             _write_npz(files[0], shape, _values(image, threads, bar), labels)
