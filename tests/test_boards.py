@@ -357,6 +357,7 @@ def test_the_command(tmp_path, capsys):
         (["--engine", "harp", "--debias", "naive"], "no --debias"),
         (["--engine", "harp", "--precision", "4"], "precision is of --engine mlweaving"),
         (["--step-shift", "4"], "--step-shift is of --engine"),
+        ([], "--engine harp trains from it"),
     ):
         assert main(["train", str(tmp_path / "harp.bin"), *more]) == 2
         assert says in capsys.readouterr().err

@@ -494,7 +494,7 @@ def small(tmp_path):
     [
         ("x", {}, "layout must be one of 'harp', 'pynq', 'mlweaving'"),
         ("harp", {"bits": 3}, "bits must be one of 1, 2, 4, 8"),
-        ("harp", {"bits": 8}, "those of 4 bits, not 8.*--requantize --bits-hw 8"),
+        ("harp", {"bits": 8}, "those of 4 bits, not 8.*zipml export --requantize --bits-hw 8"),
         ("harp", {"requantize": True, "bits": 1, "signed": True}, "1 bit are 0 or 1"),
         ("harp", {"indices": 0}, "indices must be"),
         ("pynq", {"indices": 2}, "one copy"),

@@ -34,6 +34,7 @@ from .dataset import Dataset
 from .errors import CorruptError, OptionError, ZipMLError
 from .export import decompress as export_rows
 from .export import predict_to_csv
+from .formats.fpga import read_sidecar, sidecar_of
 from .formats.output import check_apart, check_output
 from .formats.partial import journal_of
 from .formats.readers import open_source
@@ -526,6 +527,8 @@ def train(
             file, engine, epochs=epochs, step_shift=step_shift, minibatch=minibatch, precision=one, label=label, seed=seed
         )
         return _show_board(model, file, output, as_json)
+    if sidecar_of(file).is_file() and not is_compressed(file):
+        raise OptionError(f"{file} is an image for a board: --engine {read_sidecar(file)[0].layout} trains from it")
     with Dataset(file) as data:
         model = train_model(
             data, label=_several(label), loss=loss, solver=solver, penalty=penalty, strength=strength, l1_ratio=l1_ratio,

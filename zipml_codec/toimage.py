@@ -364,7 +364,7 @@ class Packing:
             bounds = dataset.codec.bounds
             low, high = (dataset.low, dataset.high) if self.exact else (bounds[:, 0], bounds[:, -1])
             return hardware_codec(low, high, intervals, needed, features=dataset.shape[1]), width, intervals
-        again = f"or round it again with requantize=True (--requantize --bits-hw {bits or 'Q'})"
+        again = f"or round it again with requantize=True (zipml export --requantize --bits-hw {bits or 'Q'})"
         samples = "" if needed == 2 else " --samples 1"
         if form is None:
             kind = "uniform" if dataset.codec.is_uniform else "optimal"
