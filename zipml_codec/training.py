@@ -239,6 +239,8 @@ def train(
         raise DataError(f"{source.name}: no training rows are left by test_fraction={test_fraction}")
     if earlier and (solver == "normal" or checkpoint is not None or resume):
         raise OptionError("several precisions go with solver='sgd', and without checkpoint (--checkpoint) and resume")
+    if earlier and check_integer("epochs", epochs, 1) < len(widths):
+        raise OptionError(f"epochs={epochs} are fewer than the {len(widths)} precisions: take more epochs, or fewer precisions")
     if solver == "normal":
         if checkpoint is not None or resume:
             raise OptionError("solver='normal' keeps no checkpoint: it is one pass; leave out checkpoint (--checkpoint), resume")
@@ -291,8 +293,6 @@ def train(
         plan = replace(saved.plan, threads=workers)
         logger.info("going on at epoch %d, step %d of %s", saved.cursor.epoch + 1, saved.cursor.steps, checkpoint)
     stages = []
-    if earlier and plan.epochs < len(widths):
-        raise OptionError(f"epochs={plan.epochs} are fewer than the {len(widths)} precisions")
     for number, other in enumerate(earlier, 1):
         model_width, residual_width = _widths(other, bits, residuals, estimator, whole)
         own = replace(plan, model_bits=model_width, residual_bits=residual_width)
