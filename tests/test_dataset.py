@@ -351,3 +351,14 @@ def test_a_full_disk_wherever_it_fills_up(tmp_path, zstd):
         done.stdout[-200:],
         done.stderr[-1500:],
     )
+
+
+def test_planes_that_end_near_zero_are_made_at_once(tmp_path):
+    X = np.linspace(-63.87769, -15.781546, 100, dtype=np.float32)[:, None]
+    np.save(tmp_path / "a.npy", X)
+    made = [tmp_path / "a.npy", "--layout", "weave", "--levels", "uniform", "-o", tmp_path / "a.h5"]
+    subprocess.run([sys.executable, "-m", "zipml_codec", "compress", *made], check=True, timeout=60, cwd=tmp_path)
+    with zipml.open(tmp_path / "a.h5") as data:
+        assert data.codes().max() == 192 and (np.abs(data.decode() - X) < np.ptp(X) / 192).all()
+    again = zipml.compress(X + np.float32(1), path=tmp_path / "b.h5", layout="weave", levels=tmp_path / "a.h5", clip=True)
+    assert again.clipped.sum() > 0 and again.codes().max() <= 192

@@ -47,10 +47,12 @@ def nested_codec(
 
 def _beyond(low: NDArray[np.float32], high: NDArray[np.float32], bits: int, top: int) -> NDArray[np.float32]:
     """Where 2**bits - 1 intervals end of which `top` reach from `low` to `high`: no value up to `high` has a code above `top`."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         end = (low + (high.astype(np.float64) - low) * ((2**bits - 1) / top)).astype(np.float32)
+        step = np.nextafter(end, np.float32(np.inf)) - end
         while (above := _passes(low, high, end, bits, top)).any():
-            end = np.where(above, np.nextafter(end, np.float32(np.inf)), end)
+            end = np.where(above, end + step, end)
+            step *= 2  # near 0 one step is nothing beside the range
     if np.isinf(end).any():
         feature = int(np.argmax(np.isinf(end)))
         raise LevelError(f"levels of feature {feature} reach beyond what float32 holds: rescale the feature", feature)
@@ -82,8 +84,9 @@ def greatest(codec: Codec, coarsest: int) -> NDArray[np.float32]:
     """The greatest value of each feature, or of all where they share levels, that leaves room for the dither."""
     top = top_code(codec.bits, coarsest)
     last, ends = codec.levels[:, top], codec.bounds[:, [0, -1]]
+    step = last - np.nextafter(last, np.float32(-np.inf))
     while codec.is_uniform and (above := _passes(ends[:, 0], last, ends[:, 1], codec.bits, top)).any():
-        last = np.where(above, np.nextafter(last, np.float32(-np.inf)), last)
+        last, step = np.where(above, last - step, last), 2 * step
     return np.asarray(last, np.float32)
 
 
