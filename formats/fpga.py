@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import CorruptError, FormatError
 from ..kernels.images import Rows
+from .vouched import is_vouched, vouched
 
 FORMAT, VERSION = "zipml-fpga", 1
 LAYOUTS = ("harp", "pynq", "mlweaving")
@@ -136,7 +137,7 @@ class Sidecar:
         low, one = (-(2 ** (self.bits - 2)), 2 ** (self.bits - 2)) if self.signed else (0, 2 ** (self.bits - 1))
         return low / one, (low + self.top) / one
 
-    def content(self, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    def text(self, files: dict[str, dict[str, Any]]) -> bytes:
         """The JSON object, with the names, sizes and digests of the files."""
         derived = {
             "zero_features": self.features - self.data_features - self.bias,
@@ -148,7 +149,7 @@ class Sidecar:
         }
         own = {part.name: getattr(self, part.name) for part in fields(Sidecar)}
         own |= {"low": self.low.tolist(), "high": self.high.tolist()}
-        return {"format": FORMAT, "version": VERSION} | own | derived | files
+        return vouched({"format": FORMAT, "version": VERSION} | own | derived | files)
 
     @classmethod
     def parse(cls, content: dict[str, Any]) -> Sidecar:
@@ -243,6 +244,8 @@ def read_sidecar(path: Path) -> tuple[Sidecar, dict[str, Any]]:
             raise FormatError(
                 f"{place}: version {content['version']}; this zipml-codec reads up to {VERSION}: install a newer one"
             )
+        if not is_vouched(text):
+            raise CorruptError(f"{place} does not match its digest: export the image again")
         return Sidecar.parse(content), content
     except FormatError:
         raise

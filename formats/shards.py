@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from ..errors import CorruptError, FormatError
@@ -27,6 +26,7 @@ from ..kernels.mapping import Mapping
 from .container import DATASETS, MEMORY, Checks, ContainerReader, joined, state_of
 from .header import Header
 from .planes import at_precision, check_precision
+from .vouched import is_vouched, vouched
 
 MANIFEST = "manifest.json"
 FORMAT = "zipml-shards"
@@ -36,8 +36,6 @@ OPEN = 256  # shards that are open at a time, each with one descriptor
 OF_ROWS = ("low", "high", "mean", "std", "noise", "error", "plane_noise", "clipped")
 #: datasets that are the same in each
 ALIKE = ("levels", "columns", "label_names", "kept_names")
-TAIL = ',"xxh3":"{:016x}"}}\n'
-TAIL_BYTES = len(TAIL.format(0))
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,7 @@ class Manifest:
             "arrays": {name: array.tolist() for name, array in self.arrays.items()},
             "shards": [asdict(shard) for shard in self.shards],
         }
-        body = json.dumps(content, separators=(",", ":"))[:-1].encode()
-        return body + TAIL.format(xxhash.xxh3_64_intdigest(body)).encode()
+        return vouched(content)
 
     @staticmethod
     def parse(data: bytes) -> Manifest:
@@ -78,7 +75,7 @@ class Manifest:
             raise FormatError("it lists no shards")
         if content["version"] > VERSION:
             raise FormatError(f"version {content['version']}; this zipml-codec reads up to {VERSION}: install a newer one")
-        if data[-TAIL_BYTES:] != TAIL.format(xxhash.xxh3_64_intdigest(data[:-TAIL_BYTES])).encode():
+        if not is_vouched(data):
             raise CorruptError("it does not match its digest")
         header = Header(**content["header"])
         arrays = {name: np.array(values, DATASETS[name][0]) for name, values in content["arrays"].items()}

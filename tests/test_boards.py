@@ -185,7 +185,7 @@ def write_image(folder, layout, X, y, *, bits=8, signed=False, label_scale=1.0, 
         place = path if name == "image" else folder / f"{layout}.labels.bin"
         place.write_bytes(array.tobytes())
         said[name] = {"file": place.name, "bytes": array.nbytes, "xxh3": f"{xxhash.xxh3_64_intdigest(array.tobytes()):016x}"}
-    (folder / f"{path.name}.json").write_text(json.dumps(about.content(said)))
+    (folder / f"{path.name}.json").write_bytes(about.text(said))
     return path
 
 

@@ -20,6 +20,7 @@ from zipml_codec.codec import Codec
 from zipml_codec.engine import integer_form
 from zipml_codec.errors import CorruptError, DataError, FormatError, OptionError, OutputError
 from zipml_codec.formats.fpga import Sidecar, open_image, zero_features
+from zipml_codec.formats.vouched import vouched
 from zipml_codec.hardware import hardware_form, hardware_intervals, tops_of
 from zipml_codec.kernels import codes as codes_kernel
 from zipml_codec.kernels import images as kernel
@@ -61,7 +62,7 @@ def put(folder, about, data, labels=None):
     if labels is not None:
         (folder / "a.labels.bin").write_bytes(labels.tobytes())
         files["labels"] = {"xxh3": f"{xxhash.xxh3_64_intdigest(labels.tobytes()):016x}"}
-    (folder / "a.bin.json").write_text(json.dumps(about.content(files)))
+    (folder / "a.bin.json").write_bytes(about.text(files))
     return path
 
 
@@ -121,10 +122,17 @@ def test_reader_refuses(tmp_path):
         ({"rows": 3, "data_rows": 3}, CorruptError, "128 bytes, not the 192"),
         ({"image": None}, CorruptError, "digest"),
     ]:  # fmt: skip
-        beside.write_text(json.dumps(json.loads(text) | change))
+        content = json.loads(text)
+        del content["xxh3"]
+        beside.write_bytes(vouched(content | change))
         with pytest.raises(error, match=says) as caught:
             open_image(path)
         assert "\n" not in str(caught.value)
+    for old, new in (('"low":[0.0', '"low":[0.5'), ('"label_scale":1', '"label_scale":2'), ('"bias":false', '"bias":true')):
+        assert old in text
+        beside.write_text(text.replace(old, new))
+        with pytest.raises(CorruptError, match="does not match its digest"):
+            open_image(path)
     beside.write_text(text[:-9])
     with pytest.raises(CorruptError, match="damaged"):
         open_image(path)

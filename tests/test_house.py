@@ -14,6 +14,7 @@ ORDER = [  # a module imports from rows above its own only; modules of one row d
     ["kernels.codes", "kernels.columns", "kernels.exact", "kernels.order", "kernels.integer", "kernels.sgd",
      "kernels.gram", "kernels.weave", "kernels.images", "kernels.boards"],
     ["arrays", "progress", "publish", "interrupts"],
+    ["formats.vouched"],
     ["formats.sources", "formats.seal", "formats.sink", "formats.output", "formats.fpga"],
     ["formats.columns", "formats.streams"],
     ["formats.matrix"],

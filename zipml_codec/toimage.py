@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -165,7 +164,7 @@ def export_image(
             if fixed is not None:
                 words[: len(fixed)] = fixed
             said["labels"] = _write(files[2], iter([words.view(np.uint8)]))
-        files[1].write(json.dumps(work.described().content(said), separators=(",", ":")).encode() + b"\n")
+        files[1].write(work.described().text(said))
     return open_image(target, check=False)
 
 
