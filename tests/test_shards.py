@@ -500,3 +500,14 @@ def test_outputs_take_no_place_of_a_shard_that_is_read(tmp_path):
         with pytest.raises(OutputError, match="is what is read"):
             work()
     assert {path: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+
+
+def test_joining_a_folder_over_one_of_its_shards_is_refused(tmp_path):
+    X = np.arange(300, dtype=np.float32).reshape(100, 3)
+    zipml.compress(X, path=tmp_path / "s", shard_rows=30).close()
+    before = (tmp_path / "s" / "shard-00001.zipml.h5").read_bytes()
+    for name in ("shard-00001.zipml.h5", "manifest.json"):
+        with pytest.raises(OutputError, match="is what is read"):
+            zipml.concat([tmp_path / "s"], path=tmp_path / "s" / name, overwrite=True)
+    assert (tmp_path / "s" / "shard-00001.zipml.h5").read_bytes() == before
+    zipml.open(tmp_path / "s").verify()

@@ -20,8 +20,9 @@ from .compress import sample_count
 from .dataset import Dataset
 from .errors import DataError, OptionError
 from .formats.header import Header, chunk_rows_for
+from .formats.output import check_apart
 from .formats.partial import Partial
-from .formats.shards import ALIKE, OF_ROWS, Reader, files_of, open_reader
+from .formats.shards import ALIKE, OF_ROWS, Reader, files_at, files_of, is_sharded, open_reader
 from .formats.shardwriter import PartialFolder, ShardedWriter
 from .formats.writer import ContainerWriter
 from .kernels import philox
@@ -98,6 +99,8 @@ def concat(
         raise OptionError("concat takes a list of at least one zipml file or folder of shards")
     if shard_rows is not None:
         shard_rows = check_integer("shard_rows", shard_rows, 1)
+    for folder in [Path(source) for source in sources if is_sharded(Path(source))]:
+        check_apart(target, files_at(folder))
     bars = progress if callable(progress) else Progress.on_terminal if progress else no_progress
     with (Partial if shard_rows is None else PartialFolder)(target, overwrite) as partial:
         parts = list(_parts([Path(source) for source in sources]))

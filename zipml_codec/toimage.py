@@ -14,7 +14,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from .ahead import read_ahead
-from .arrays import MAX_SEED, check_choice, check_integer, check_number, check_seed, thread_count
+from .arrays import check_choice, check_integer, check_number, check_seed, thread_count
 from .codec import Codec, noise_total
 from .dataset import Dataset
 from .errors import DataError, OptionError
@@ -403,7 +403,8 @@ class Packing:
         words = None if labels is None else labels.view("<u4")
         for index in range(about.indices):
             number, pair = divmod(index, self.per_round)
-            seed, sample = (self.seed + number) % (MAX_SEED + 1), pair * codec.samples // self.per_round
+            seed = int(philox.keys(self.seed, philox.EXPORT, 1, number, 1)[0]) if number else self.seed
+            sample = pair * codec.samples // self.per_round
             for first, packed in self._codes(number):
                 own = None if words is None else words[first : first + len(packed)]
                 at = first + self.dataset.row_offset
