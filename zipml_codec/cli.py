@@ -151,8 +151,8 @@ def compress(
 ) -> None:
     """Compress a file of numbers, or several with the same columns."""
     request = Request(
-        *code_widths(None if bits is None else _width(bits), samples, layout, rounding), levels, shared_levels, rounding, seed,
-        zstd, threads, nonfinite, grid, target_error, clip, keep_exact, layout, coarsest,
+        *code_widths(None if bits is None else _width(bits), samples, layout, rounding, levels), levels, shared_levels, rounding,
+        seed, zstd, threads, nonfinite, grid, target_error, clip, keep_exact, layout, coarsest,
     )  # fmt: skip
     try:
         with open_source(source, label=label, columns=columns, keep=keep, dataset=dataset) as rows:

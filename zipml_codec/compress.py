@@ -182,8 +182,8 @@ def compress(
     there are more than 170,000 features.
     """
     request = Request(
-        *code_widths(bits, samples, layout, rounding), levels, shared_levels, rounding, seed, zstd, threads, nonfinite, grid,
-        target_error, clip, keep_exact, layout, coarsest,
+        *code_widths(bits, samples, layout, rounding, levels), levels, shared_levels, rounding, seed, zstd, threads, nonfinite,
+        grid, target_error, clip, keep_exact, layout, coarsest,
     )  # fmt: skip
     chosen = {"label": label, "columns": columns, "keep": keep}
     return compress_with_report(

@@ -21,8 +21,10 @@ COARSEST = 2  # precision from which on planes are read, where it is left open
 TARGET_ERROR = 0.01  # of bits="auto", relative to the variance of a column
 
 
-def code_widths(bits: int | str | None, samples: int | None, layout: str, rounding: str) -> tuple[int | str, int]:
+def code_widths(bits: int | str | None, samples: int | None, layout: str, rounding: str, levels: Any) -> tuple[int | str, int]:
     """Bits and samples, those that were left open among them."""
+    if bits is not None and hardware_width(levels) is not None:
+        raise OptionError(f"levels={levels!r} have their own width: leave bits={bits} (--bits) out")
     planes = layout == "weave"
     if samples is None:
         samples = 1 if planes or rounding == "nearest" else 2
@@ -52,8 +54,6 @@ class Request:
     def __post_init__(self) -> None:
         width = hardware_width(self.levels)
         if width is not None:
-            if self.bits == "auto":
-                raise OptionError(f"levels={self.levels!r} have their own width: leave bits='auto' out")
             samples = check_integer("samples", self.samples, 1, 255)
             object.__setattr__(self, "bits", code_bits(hardware_intervals(width, samples), samples))
         if isinstance(self.bits, str):
