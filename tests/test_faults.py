@@ -126,7 +126,7 @@ def phase(folder):
 EXTRAS = [[], ["--zstd", "3", "--keep-exact"], ["--shard-rows", "700"], ["--shard-rows", "1300", "--zstd", "3", "--keep-exact"]]
 PLANES = ["--layout", "weave", "--bits", "4"]
 EXTRAS += [PLANES, [*PLANES, "--shard-rows", "1300"]]
-FEW, KILLS = (6, 6, 4, 3, 3, 3), (100, 100, 30, 30, 100, 30)
+FEW, KILLS = (6, 6, 4, 3, 3, 3), (100, 100, 30, 30, 40, 30)
 
 
 @pytest.mark.parametrize(
