@@ -18,12 +18,14 @@ from .kernels import integer as integer_kernel
 from .kernels import sgd as kernel
 from .losses import LOSSES
 from .matrix import MatrixEngine
+from .nested import GRID_BITS, nested_steps
 from .plan import Plan
 from .stream import CodeRows, FloatRows, TrainingData, Window, inverse_std, noise_of
 from .tables import grid_steps
 
 PACED_VALUES = 1 << 22  # of a window, from which on its time says something
-NESTED_GRIDS = (224, 240, 248)  # steps of levels of planes, zipml_codec/nested.py
+#: steps of tables that are cut out of nested levels
+NESTED_GRIDS = tuple(sorted({nested_steps(bits) << (GRID_BITS - bits) for bits in range(2, GRID_BITS)}))
 OFF_GRID = 0.05  # steps that float32 may have moved a level off the byte grid
 
 
