@@ -407,7 +407,7 @@ class ContainerReader:
 
     def _check_planes(self, number: int, data: NDArray[np.uint8]) -> None:
         """Check some of a chunk's planes, the first and those after it, against their digests."""
-        size = self.stored.chunk_bytes // self.stored.bits
+        size = self.stored.plane_bytes
         for plane, expected in enumerate(self.arrays["digests"][number, : len(data) // size].tolist()):
             if digest(data[plane * size : (plane + 1) * size]) != expected:
                 raise CorruptError(f"{self.path}: {self._place(number)}: plane {plane} does not match its digest")
@@ -415,11 +415,15 @@ class ContainerReader:
 
     def _read_planes(self, number: int, check: bool) -> NDArray[np.uint8]:
         """Rows of a chunk of planes, of which those are read that the precision needs."""
-        size = self.stored.chunk_bytes // self.stored.bits * self.precision
-        data = np.frombuffer(self._read(int(self.table[number, 0]), size, f"chunk {number}"), np.uint8)
+        data = self._planes(number, self.precision)
         if check or not self._checked[number] or self._changed():
             self._check_planes(number, data)
         return unwoven(self.stored, self.precision, data, np.zeros(1, np.int64), np.array([number]), 1)
+
+    def _planes(self, number: int, count: int) -> NDArray[np.uint8]:
+        """The bytes of a chunk's first `count` planes."""
+        offset, size = int(self.table[number, 0]), self.stored.plane_bytes * count
+        return np.frombuffer(self._read(offset, size, f"chunk {number}"), np.uint8)
 
     def read_chunks(self, numbers: NDArray[np.int64], threads: int, spare: int = 0) -> NDArray[np.uint8]:
         """Rows of some chunks, one after another, uint8 (spare + rows, stride), the first `spare` of them undefined.
@@ -429,7 +433,7 @@ class ContainerReader:
         mapped = self._mapped() if self.stored.woven else None
         if mapped is None:
             return joined([self.read_chunk(number) for number in numbers.tolist()], spare)
-        at, size = self.table[numbers, 0] - self.table[0, 0], self.stored.chunk_bytes // self.stored.bits * self.precision
+        at, size = self.table[numbers, 0] - self.table[0, 0], self.stored.plane_bytes * self.precision
         for number, offset in zip(numbers.tolist(), at.tolist(), strict=True):
             if not self._checked[number]:
                 if hasattr(os, "posix_fadvise"):
@@ -689,8 +693,7 @@ class ContainerReader:
                 part = self._read_part(name, number * size, min((number + 1) * size, self.header.rows))
                 self._check_rows(name, number, memoryview(part))
             if self.stored.woven:
-                size_of = self.stored.chunk_bytes
-                self._check_planes(number, np.frombuffer(self._read(int(self.table[number, 0]), size_of, "a chunk"), np.uint8))
+                self._check_planes(number, self._planes(number, self.stored.bits))
             else:
                 self.read_chunk(number, check=True)
             if advance is not None:

@@ -63,6 +63,11 @@ class Header:
         """Bytes of a chunk."""
         return self.chunk_rows * self.row_size
 
+    @property
+    def plane_bytes(self) -> int:
+        """Bytes of a plane of a chunk."""
+        return self.chunk_bytes // self.bits
+
     def about(self) -> dict[str, Any]:
         """The root attributes, but `format`, `version` and `xxh3`: rows have no layout to tell."""
         found = asdict(self)

@@ -113,7 +113,7 @@ class Salvage(ContainerReader):
         """What `chunk_table` gives, without HDF5's index: chunks lie in order, a page of HDF5's here and there."""
         table, size = np.full((self.header.chunks, 3), -1, np.int64), self.header.chunk_bytes
         place = max(int(one.id.get_offset()) + one.nbytes for one in codes.parent.values() if one != codes and one.nbytes)
-        told = size // self.header.bits if self.header.woven else size  # a chunk of planes is known by its first
+        told = self.header.plane_bytes if self.header.woven else size  # a chunk of planes is known by its first
         for number, expected in enumerate(self.arrays["digests"].reshape(self.header.chunks, -1)[:, 0].tolist()):
             first = -(-place // PAGE) * PAGE
             for at in range(first, first + NEAR, PAGE):
