@@ -2,9 +2,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 def weave(packed: NDArray[np.uint8], features: int, bits: int, planes: NDArray[np.uint8], threads: int) -> None: ...
-def unweave(
-    planes: NDArray[np.uint8], features: int, precision: int, first: int, count: int, packed: NDArray[np.uint8], threads: int
-) -> None: ...
 def unweave_chunks(
     buffer: NDArray[np.uint8],
     offsets: NDArray[np.int64],

@@ -57,19 +57,6 @@ def weave(const uint8_t[:, ::1] packed, size_t features, int bits, uint8_t[:, :,
             planes_weave(&job, &packed[0, 0], rows, &planes[0, 0, 0])
 
 
-def unweave(const uint8_t[:, :, ::1] planes, size_t features, int precision, size_t first, size_t count, uint8_t[:, ::1] packed,
-            int threads):
-    """Rows first, first + 1, ... of planes uint8 (precision or more, rows, pitch) to packed (count, stride)."""
-    cdef planes_job job = _job(features, precision, planes.shape[2], planes.shape[1], packed.shape[1], threads)
-    cdef size_t rows = planes.shape[1]
-    cdef int64_t offset = first * job.pitch, number = count, start = 0
-    if planes.shape[0] < precision or first > rows or count > rows - first or <size_t>packed.shape[0] != count:
-        raise ValueError(f"rows {first}, {count} of them, of {planes.shape[0]} planes of {rows}, to {packed.shape[0]} rows")
-    if count:
-        with nogil:
-            planes_unweave(&job, &planes[0, 0, 0], &offset, &number, &start, 1, &packed[0, 0])
-
-
 def unweave_chunks(const uint8_t[::1] buffer, const int64_t[::1] offsets, const int64_t[::1] counts, const uint64_t[::1] firsts,
                    size_t chunk_rows, size_t pitch, size_t features, int precision, int spread, seed, uint8_t[:, ::1] packed,
                    int threads):

@@ -62,7 +62,10 @@ def woven(packed, features, bits, capacity, threads):
 
 def unwoven(planes, features, precision, first, count, threads, stride=None):
     out = Guarded((count, ref.stride(features, precision) if stride is None else stride))
-    kernel.unweave(planes, features, precision, first, count, out.array, threads)
+    _, rows, pitch = planes.shape
+    at, counts, firsts = np.array([first * pitch]), np.array([count]), np.array([first], np.uint64)
+    where = (planes.reshape(-1), at, counts, firsts, rows, pitch, features, precision)
+    kernel.unweave_chunks(*where, 0, 0, out.array, threads)
     return out.get()
 
 
@@ -205,12 +208,6 @@ def test_wrong_arguments_are_refused():
         lambda: kernel.weave(packed[:, ::2], 20, 4, planes, 1),
         lambda: kernel.weave(packed.astype(np.int16), 20, 4, planes, 1),
         lambda: kernel.weave(packed[0], 20, 4, planes, 1),
-        lambda: kernel.unweave(planes, 20, 5, 0, 4, np.zeros((4, 13), np.uint8), 1),
-        lambda: kernel.unweave(planes, 20, 4, 3, 4, out, 1),
-        lambda: kernel.unweave(planes, 20, 4, 2**63, 4, out, 1),
-        lambda: kernel.unweave(planes, 20, 4, 0, 3, out, 1),
-        lambda: kernel.unweave(planes, 20, 4, 0, 4, out[:, :9].copy(), 1),
-        lambda: kernel.unweave(planes, 25, 1, 0, 4, out, 1),
         lambda: kernel.unweave_chunks(flat, some, np.array([2, 3]), zeros, 6, pitch, 20, 4, 0, 0, out, 1),
         lambda: kernel.unweave_chunks(flat, some, np.array([-1, 5]), zeros, 6, pitch, 20, 4, 0, 0, out, 1),
         lambda: kernel.unweave_chunks(flat, some, np.array([4]), zeros, 6, pitch, 20, 4, 0, 0, out, 1),
